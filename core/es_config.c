@@ -1,0 +1,133 @@
+#include "es_config.h"
+
+#include "es_clock.h"
+#include "es_queue.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* A process holds an open chunk while the leader drains a sealed one. */
+#define CHUNKS_PER_PROCESS 2
+#define QUEUE_SIZE_MIN (16 * ES_CHUNK_SIZE)
+
+es_config_t *
+es_config_create(const char *product, const es_log_t *log)
+{
+    es_config_t *config = calloc(1, sizeof(*config));
+
+    if (config == NULL || (config->product = es_str_dup(es_cstr(product))) == NULL) {
+        free(config);
+        return NULL;
+    }
+    config->log = *log;
+    config->resources_count = 1;
+    return config;
+}
+
+static void
+exporter_destroy(es_exporter_config_t *exporter)
+{
+    for (unsigned i = 0; i < exporter->headers_count; i++) {
+        free(exporter->headers[i]);
+    }
+    free(exporter->endpoint);
+    free(exporter->protocol_name);
+    free(exporter->target);
+    free(exporter);
+}
+
+void
+es_config_destroy(es_config_t *config)
+{
+    for (unsigned i = 0; i < config->exporters_count; i++) {
+        exporter_destroy(config->exporters[i]);
+    }
+    es_resources_dispose(config);
+    free(config->product);
+    free(config);
+}
+
+void
+es_config_log(const es_config_t *config, es_log_level_t level, const char *format, ...)
+{
+    char text[1024];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    config->log.write(config->log.data, level, text);
+}
+
+unsigned
+es_config_exporters(const es_config_t *config)
+{
+    return config->exporters_count;
+}
+
+bool
+es_config_exporter(es_config_t *config, es_exporter_config_t **exporter, es_error_t *error)
+{
+    if (config->exporters_count == ES_EXPORTERS_MAX) {
+        return es_fail(error, "more than %d exporters", ES_EXPORTERS_MAX);
+    }
+    if ((*exporter = calloc(1, sizeof(**exporter))) == NULL) {
+        return es_fail(error, "no memory");
+    }
+
+    **exporter = (es_exporter_config_t){
+        .config = config,
+        .interval_ns = 5 * ES_SECOND,
+        .timeout_ns = 10 * ES_SECOND,
+        .shutdown_timeout_ns = 1 * ES_SECOND,
+        .batch_size = 512,
+    };
+    config->exporters[config->exporters_count++] = *exporter;
+    return true;
+}
+
+bool
+es_config_finish(es_config_t *config, unsigned processes, es_error_t *error)
+{
+    uint64_t least = (uint64_t) processes * CHUNKS_PER_PROCESS * ES_CHUNK_SIZE, given = 0;
+
+    if (processes > ES_SLOTS_MAX) {
+        return es_fail(error, "%u serving processes: tracing knows at most %u", processes,
+                       ES_SLOTS_MAX);
+    }
+
+    config->shutdown_timeout_ns = 0;
+    for (unsigned i = 0; i < config->exporters_count; i++) {
+        const es_exporter_config_t *exporter = config->exporters[i];
+
+        if (exporter->queue_size > given) {
+            given = exporter->queue_size;
+        }
+        if (exporter->shutdown_timeout_ns > config->shutdown_timeout_ns) {
+            config->shutdown_timeout_ns = exporter->shutdown_timeout_ns;
+        }
+    }
+    if (least < QUEUE_SIZE_MIN) {
+        least = QUEUE_SIZE_MIN;
+    }
+    if (given != 0 && given < least) {
+        return es_fail(error,
+                       "queue_size %lluk is too small for %u serving processes: it takes %lluk "
+                       "or more, %u chunks of %uk each",
+                       (unsigned long long) given >> 10, processes,
+                       (unsigned long long) least >> 10, CHUNKS_PER_PROCESS,
+                       ES_CHUNK_SIZE >> 10);
+    }
+    config->queue_size = given != 0 ? given : ES_QUEUE_SIZE_DEFAULT;
+    if (config->queue_size < least) {
+        config->queue_size = least;
+    }
+    return es_resources_finish(config, error);
+}
+
+size_t
+es_queue_area_size(const es_config_t *config)
+{
+    return es_queue_size(config->queue_size);
+}

@@ -1,0 +1,86 @@
+/* es_config.h: the options of one configuration generation, as the rest of the
+ * core reads them. Written by one thread before the fork, read-only after. */
+
+#ifndef ES_CONFIG_H
+#define ES_CONFIG_H
+
+#include "es_str.h"
+
+#include "es_otlp.pb-c.h"
+
+#define ES_QUEUE_SIZE_DEFAULT ((size_t) 32 << 20)
+#define ES_EXPORTER_HEADERS_MAX 32
+#define ES_RESOURCE_ATTRIBUTES_MAX 128
+
+struct es_protocol;
+
+/* Every string is the config's own. */
+struct es_exporter_config {
+    es_config_t *config;
+    char *endpoint;                     /* as given */
+    char *protocol_name;                /* as given, NULL: infer */
+    const struct es_protocol *protocol; /* set by es_exporter_finish() */
+    char *target;                       /* the URL to post to, or a path */
+    char *headers[ES_EXPORTER_HEADERS_MAX]; /* "Name: value" */
+    unsigned headers_count;
+    uint64_t interval_ns;
+    uint64_t timeout_ns;
+    uint64_t shutdown_timeout_ns;
+    uint64_t batch_size;
+    uint64_t queue_size; /* 0: not given */
+};
+
+typedef struct es_resource {
+    char *service_name; /* NULL only for index 0 until es_config_finish() */
+    uint8_t *packed;    /* an OTLP Resource message */
+    size_t packed_size;
+} es_resource_t;
+
+typedef struct es_resource_attribute {
+    char *key;
+    char *value;
+} es_resource_attribute_t;
+
+struct es_config {
+    char *product;
+    es_log_t log;
+
+    es_exporter_config_t *exporters[ES_EXPORTERS_MAX];
+    unsigned exporters_count;
+
+    es_resource_t resources[ES_RESOURCES_MAX];
+    unsigned resources_count;
+    es_resource_attribute_t attributes[ES_RESOURCE_ATTRIBUTES_MAX];
+    unsigned attributes_count;
+
+    /* What the exporters ask of the one queue and the one thread they share:
+     * the largest of each. */
+    size_t queue_size;
+    uint64_t shutdown_timeout_ns;
+};
+
+/* Formats one line for the config's log. */
+void es_config_log(const es_config_t *config, es_log_level_t level, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* ---- es_config_parse.c */
+
+/* "500ms", "5s", "1m", "2h"; a bare number is seconds. False: not a time. */
+bool es_parse_time(es_str_t text, uint64_t *ns) ES_MUST_CHECK;
+
+/* "65536", "64k", "32m", "1g". */
+bool es_parse_size(es_str_t text, uint64_t *bytes) ES_MUST_CHECK;
+
+/* ---- es_endpoint.c */
+
+/* Chooses the protocol and the target of endpoint and protocol_name. */
+bool es_endpoint_resolve(es_exporter_config_t *exporter, es_error_t *error) ES_MUST_CHECK;
+
+/* ---- es_resource.c */
+
+/* Adds what the environment says (OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES)
+ * where the configuration did not, and packs every resource. */
+bool es_resources_finish(es_config_t *config, es_error_t *error) ES_MUST_CHECK;
+void es_resources_dispose(es_config_t *config);
+
+#endif

@@ -1,0 +1,217 @@
+/* OTLP as JSON: the batch's own protobuf bytes, decoded and walked by their
+ * descriptors, in proto3's JSON mapping with OTLP's two differences: ids are
+ * hex, enums are numbers. */
+
+#include "es_protocol.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static json_t *message_json(const ProtobufCMessage *message);
+
+/* dropped_events_count -> droppedEventsCount */
+static void
+camel_case(const char *name, char *out, size_t size)
+{
+    size_t at = 0;
+    bool upper = false;
+
+    for (; *name != '\0' && at + 1 < size; name++) {
+        if (*name == '_') {
+            upper = true;
+            continue;
+        }
+        out[at++] = (char) (upper ? *name - 'a' + 'A' : *name);
+        upper = false;
+    }
+    out[at] = '\0';
+}
+
+static json_t *
+hex_json(const ProtobufCBinaryData *bytes)
+{
+    char text[2 * ES_TRACE_ID_LEN];
+
+    if (bytes->len > ES_TRACE_ID_LEN) {
+        return NULL;
+    }
+    es_hex(text, bytes->data, bytes->len);
+    return json_stringn(text, 2 * bytes->len);
+}
+
+/* 64-bit numbers are decimal strings: a JavaScript number would round them. */
+static json_t *
+decimal_json(uint64_t value, bool is_signed)
+{
+    char text[24];
+
+    if (is_signed) {
+        snprintf(text, sizeof(text), "%lld", (long long) value);
+    } else {
+        snprintf(text, sizeof(text), "%llu", (unsigned long long) value);
+    }
+    return json_string(text);
+}
+
+static json_t *
+double_json(double value)
+{
+    if (isnan(value)) {
+        return json_string("NaN");
+    }
+    if (isinf(value)) {
+        return json_string(value > 0 ? "Infinity" : "-Infinity");
+    }
+    return json_real(value);
+}
+
+static json_t *
+value_json(const ProtobufCFieldDescriptor *field, const void *value)
+{
+    switch (field->type) {
+    case PROTOBUF_C_TYPE_INT32:
+        return json_integer(*(const int32_t *) value);
+    case PROTOBUF_C_TYPE_UINT32:
+    case PROTOBUF_C_TYPE_FIXED32:
+        return json_integer(*(const uint32_t *) value);
+    case PROTOBUF_C_TYPE_INT64:
+        return decimal_json(*(const uint64_t *) value, true);
+    case PROTOBUF_C_TYPE_FIXED64:
+        return decimal_json(*(const uint64_t *) value, false);
+    case PROTOBUF_C_TYPE_BOOL:
+        return json_boolean(*(const protobuf_c_boolean *) value);
+    case PROTOBUF_C_TYPE_DOUBLE:
+        return double_json(*(const double *) value);
+    case PROTOBUF_C_TYPE_STRING:
+        return json_string(*(char *const *) value);
+    case PROTOBUF_C_TYPE_BYTES:
+        return hex_json(value);
+    case PROTOBUF_C_TYPE_MESSAGE:
+        return message_json(*(ProtobufCMessage *const *) value);
+    default:
+        return NULL; /* the .proto has no other type */
+    }
+}
+
+static size_t
+value_size(const ProtobufCFieldDescriptor *field)
+{
+    switch (field->type) {
+    case PROTOBUF_C_TYPE_MESSAGE:
+    case PROTOBUF_C_TYPE_STRING:
+        return sizeof(void *);
+    case PROTOBUF_C_TYPE_BYTES:
+        return sizeof(ProtobufCBinaryData);
+    case PROTOBUF_C_TYPE_INT32:
+    case PROTOBUF_C_TYPE_UINT32:
+    case PROTOBUF_C_TYPE_FIXED32:
+        return sizeof(uint32_t);
+    case PROTOBUF_C_TYPE_BOOL:
+        return sizeof(protobuf_c_boolean);
+    default:
+        return sizeof(uint64_t);
+    }
+}
+
+static bool
+is_default(const ProtobufCFieldDescriptor *field, const void *value)
+{
+    static const uint8_t zeros[sizeof(uint64_t)];
+
+    switch (field->type) {
+    case PROTOBUF_C_TYPE_MESSAGE:
+        return *(void *const *) value == NULL;
+    case PROTOBUF_C_TYPE_STRING:
+        return (*(char *const *) value)[0] == '\0';
+    case PROTOBUF_C_TYPE_BYTES:
+        return ((const ProtobufCBinaryData *) value)->len == 0;
+    default:
+        return memcmp(value, zeros, value_size(field)) == 0;
+    }
+}
+
+static json_t *
+field_json(const ProtobufCMessage *message, const ProtobufCFieldDescriptor *field)
+{
+    const uint8_t *base = (const uint8_t *) message;
+    const void *value = base + field->offset;
+
+    if (field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) {
+        bool chosen = *(const uint32_t *) (base + field->quantifier_offset) == field->id;
+
+        return chosen ? value_json(field, value) : NULL;
+    }
+    if (field->label == PROTOBUF_C_LABEL_REPEATED) {
+        size_t count = *(const size_t *) (base + field->quantifier_offset);
+        const uint8_t *items = *(uint8_t *const *) value;
+        json_t *array = count != 0 ? json_array() : NULL;
+
+        for (size_t i = 0; i < count; i++) {
+            json_array_append_new(array, value_json(field, items + i * value_size(field)));
+        }
+        return array;
+    }
+    return is_default(field, value) ? NULL : value_json(field, value);
+}
+
+static json_t *
+message_json(const ProtobufCMessage *message)
+{
+    const ProtobufCMessageDescriptor *descriptor = message->descriptor;
+    json_t *object = json_object();
+
+    for (unsigned i = 0; i < descriptor->n_fields; i++) {
+        const ProtobufCFieldDescriptor *field = &descriptor->fields[i];
+        json_t *value = field_json(message, field);
+        char name[64];
+
+        if (value != NULL) {
+            camel_case(field->name, name, sizeof(name));
+            json_object_set_new(object, name, value);
+        }
+    }
+    return object;
+}
+
+/* One TracesData object and a newline (OTLP file exporter, "JSON Lines"). */
+static bool
+encode(const es_config_t *config, const es_record_t *records, unsigned count, uint8_t **body,
+       size_t *size)
+{
+    EsOtlp__TracesData *data;
+    uint8_t *packed;
+    size_t packed_size;
+    json_t *json;
+    char *text;
+
+    *body = NULL;
+    if (!es_format_otlp.encode(config, records, count, &packed, &packed_size)) {
+        return false;
+    }
+    data = es_otlp__traces_data__unpack(NULL, packed_size, packed);
+    free(packed);
+    if (data == NULL) {
+        return false;
+    }
+    json = message_json(&data->base);
+    es_otlp__traces_data__free_unpacked(data, NULL);
+
+    text = json_dumps(json, JSON_COMPACT);
+    json_decref(json);
+    if (text == NULL) {
+        return false;
+    }
+    *size = strlen(text) + 1;
+    *body = realloc(text, *size + 1);
+    if (*body == NULL) {
+        free(text);
+        return false;
+    }
+    (*body)[*size - 1] = '\n';
+    return true;
+}
+
+/* A file answers nothing. */
+const es_format_t es_format_otlp_json = {"application/json", encode, NULL};

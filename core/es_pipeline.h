@@ -1,0 +1,70 @@
+/* es_pipeline.h: one exporter's way from the queue to its destination.
+ *
+ * The leader's thread turns every pipeline in its loop. Batches are built from
+ * the queue in order and answered in any order; the cursors in the queue move
+ * only when the oldest batch is settled, so that a leader's death loses nothing
+ * that was not acknowledged. While the destination fails, one batch at a time
+ * probes it, with exponential back-off and jitter; the others wait. */
+
+#ifndef ES_PIPELINE_H
+#define ES_PIPELINE_H
+
+#include "es_protocol.h"
+#include "es_provider.h"
+
+typedef struct es_batch es_batch_t;
+
+/* What a turn may do. */
+typedef enum es_turn {
+    ES_TURN_NORMAL, /* full batches at once, the rest when the interval is over */
+    ES_TURN_DRAIN,  /* everything at once: the last process is about to end */
+    ES_TURN_FINISH, /* nothing new: wait for answers */
+} es_turn_t;
+
+/* Private fields. */
+typedef struct es_pipeline {
+    es_provider_t *provider;
+    const es_exporter_config_t *config;
+    unsigned index;
+    void *sender;
+
+    es_batch_t *first, **last; /* oldest first */
+    unsigned waiting;          /* batches to be sent (again) */
+    unsigned in_flight;        /* batches at the destination */
+
+    uint64_t *read;        /* per chunk: how far batches were built */
+    es_range_t *ranges;    /* of the batch in the making, one per chunk at most */
+    es_record_t *records;  /* likewise, batch_size of them */
+    uint32_t next_chunk; /* where to begin, so that no chunk starves */
+    uint64_t flush_at;   /* when an incomplete batch is sent, too */
+
+    bool failing;
+    uint64_t retry_at;
+    uint64_t backoff_ns;
+
+    uint64_t logged_at; /* when a failure was last told; 0: never */
+} es_pipeline_t;
+
+bool es_pipeline_open(es_pipeline_t *pipeline, es_provider_t *provider, unsigned index,
+                      struct es_transport *transport, es_error_t *error) ES_MUST_CHECK;
+
+/* Builds and sends what there is to send. No request outlives `deadline_ns`
+ * unless it is 0. */
+void es_pipeline_turn(es_pipeline_t *pipeline, es_turn_t turn, uint64_t deadline_ns);
+
+/* When the pipeline next has something to do by itself, monotonic. */
+uint64_t es_pipeline_due(const es_pipeline_t *pipeline);
+
+/* Nothing under way; and, if `drained`, nothing left in the queue either. */
+bool es_pipeline_idle(const es_pipeline_t *pipeline, bool drained);
+
+/* Gives up all that is in the queue, delivered or not, and counts it. */
+void es_pipeline_abandon(es_pipeline_t *pipeline, es_drop_t reason);
+
+/* Gives up the oldest chunk that other exporters are done with. False: none. */
+bool es_pipeline_give_up_oldest(es_pipeline_t *pipeline);
+
+/* Lets go of everything; what was not settled stays in the queue. */
+void es_pipeline_close(es_pipeline_t *pipeline);
+
+#endif

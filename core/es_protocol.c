@@ -1,0 +1,45 @@
+#include "es_protocol.h"
+
+#include <stdio.h>
+
+const es_protocol_t es_protocol_http_protobuf = {
+    "http/protobuf",
+    &es_format_otlp,
+    &es_sender_http,
+};
+
+const es_protocol_t es_protocol_file = {
+    "file",
+    &es_format_otlp_json,
+    &es_sender_file,
+};
+
+static const es_protocol_t *const protocols[] = {
+    &es_protocol_http_protobuf,
+    &es_protocol_file,
+};
+
+#define PROTOCOLS (sizeof(protocols) / sizeof(protocols[0]))
+
+const es_protocol_t *
+es_protocol_find(es_str_t name)
+{
+    for (size_t i = 0; i < PROTOCOLS; i++) {
+        if (es_str_eq(name, es_cstr(protocols[i]->name))) {
+            return protocols[i];
+        }
+    }
+    return NULL;
+}
+
+void
+es_protocol_names(char *out, size_t size)
+{
+    size_t at = 0;
+
+    out[0] = '\0';
+    for (size_t i = 0; i < PROTOCOLS && at < size; i++) {
+        at += (size_t) snprintf(out + at, size - at, "%s%s", i != 0 ? ", " : "",
+                                protocols[i]->name);
+    }
+}

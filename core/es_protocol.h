@@ -1,0 +1,83 @@
+/* es_protocol.h: what an exporter can speak.
+ *
+ * A protocol is a format, that makes a body of a batch, and a sender, that
+ * brings it to its destination. A new one is a row in es_protocol.c and a file
+ * for what is new of the two. All of it runs on the exporter thread. */
+
+#ifndef ES_PROTOCOL_H
+#define ES_PROTOCOL_H
+
+#include "es_config.h"
+#include "es_queue.h"
+
+struct es_transport;
+
+/* Deliveries under way per exporter. */
+#define ES_IN_FLIGHT_MAX 8
+
+/* What became of a delivery. */
+typedef enum es_outcome {
+    ES_DELIVERED,
+    ES_RETRY,    /* try again, not before retry_after_ns if that is not 0 */
+    ES_REJECTED, /* do not try again */
+} es_outcome_t;
+
+typedef struct es_result {
+    es_outcome_t outcome;
+    uint64_t retry_after_ns;
+    uint64_t rejected;  /* spans refused though delivered */
+    char message[256];  /* for the log; empty if there is nothing to say */
+} es_result_t;
+
+/* One batch on its way; the owner keeps it until `done` was called, once, from
+ * within send() or later from the transport's turn. */
+typedef struct es_delivery {
+    const uint8_t *body;
+    size_t size;
+    uint64_t deadline_ns; /* monotonic */
+    void (*done)(struct es_delivery *delivery, const es_result_t *result);
+} es_delivery_t;
+
+typedef struct es_format {
+    const char *content_type;
+
+    /* A malloc'd body of the records. False: no memory. */
+    bool (*encode)(const es_config_t *config, const es_record_t *records, unsigned count,
+                   uint8_t **body, size_t *size);
+
+    /* Reads an answer of status 2xx (ok) or another: partial success, words. */
+    void (*read_answer)(es_str_t body, bool ok, es_result_t *result);
+} es_format_t;
+
+typedef struct es_sender {
+    /* NULL with the error filled. `transport` is NULL unless needs_transport. */
+    void *(*open)(const es_exporter_config_t *exporter, struct es_transport *transport,
+                  es_error_t *error);
+    void (*send)(void *sender, es_delivery_t *delivery);
+
+    /* Gives up what is under way: nothing is called back any more. */
+    void (*close)(void *sender);
+    bool needs_transport;
+} es_sender_t;
+
+typedef struct es_protocol {
+    const char *name;
+    const es_format_t *format;
+    const es_sender_t *sender;
+} es_protocol_t;
+
+extern const es_format_t es_format_otlp;
+extern const es_format_t es_format_otlp_json;
+extern const es_sender_t es_sender_http;
+extern const es_sender_t es_sender_file;
+
+extern const es_protocol_t es_protocol_http_protobuf;
+extern const es_protocol_t es_protocol_file;
+
+/* NULL: not one of ours. */
+const es_protocol_t *es_protocol_find(es_str_t name);
+
+/* All names, for messages: "http/protobuf, file". */
+void es_protocol_names(char *out, size_t size);
+
+#endif

@@ -1,0 +1,243 @@
+#define _GNU_SOURCE /* CPU sets */
+
+#include "es_provider.h"
+
+#include "es_clock.h"
+#include "es_leader.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+/* The exporter thread's: TLS handshakes need the most of it. Only touched pages
+ * count, so a parked thread costs a fraction. */
+#define STACK_SIZE ((size_t) 512 << 10)
+
+/* How long past the deadline a stop may wait for the thread. */
+#define GRACE (200 * ES_MS)
+
+/* --------------------------------------------------------- generation --- */
+
+bool
+es_generation_create(es_generation_t **result, const es_config_t *config, void *queue_area,
+                     void *stats_area, es_error_t *error)
+{
+    es_generation_t *generation = calloc(1, sizeof(*generation));
+
+    if (generation == NULL) {
+        return es_fail(error, "no memory");
+    }
+    generation->config = config;
+    generation->stats = stats_area;
+    generation->locks = es_locks_create();
+    generation->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
+    if (generation->locks < 0 || generation->wake < 0) {
+        es_fail(error, "%s failed: %s", generation->locks < 0 ? "memfd_create()" : "eventfd()",
+                strerror(errno));
+        es_generation_destroy(generation);
+        return false;
+    }
+
+    generation->has_affinity =
+        sched_getaffinity(0, sizeof(generation->affinity), &generation->affinity) == 0;
+    generation->priority = getpriority(PRIO_PROCESS, 0);
+
+    es_queue_init(&generation->queue, queue_area, config->queue_size, config->exporters_count);
+    *result = generation;
+    return true;
+}
+
+void
+es_generation_destroy(es_generation_t *generation)
+{
+    if (generation->locks >= 0) {
+        close(generation->locks);
+    }
+    if (generation->wake >= 0) {
+        close(generation->wake);
+    }
+    free(generation);
+}
+
+/* ----------------------------------------------------------- provider --- */
+
+static bool
+start_thread(es_provider_t *provider)
+{
+    size_t stack = STACK_SIZE > (size_t) PTHREAD_STACK_MIN ? STACK_SIZE : (size_t) PTHREAD_STACK_MIN;
+    pthread_attr_t attributes;
+    sigset_t blocked, before;
+    int code;
+
+    /* The server's signals are for its own threads; faults stay where they are. */
+    sigfillset(&blocked);
+    sigdelset(&blocked, SIGILL);
+    sigdelset(&blocked, SIGFPE);
+    sigdelset(&blocked, SIGSEGV);
+    sigdelset(&blocked, SIGBUS);
+
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, stack);
+    pthread_sigmask(SIG_BLOCK, &blocked, &before);
+    code = pthread_create(&provider->thread, &attributes, es_exporter_run, provider);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+
+    errno = code;
+    return code == 0;
+}
+
+static void
+provider_free(es_provider_t *provider)
+{
+    if (provider->stop >= 0) {
+        close(provider->stop);
+    }
+    if (provider->ended >= 0) {
+        close(provider->ended);
+    }
+    free(provider);
+}
+
+bool
+es_provider_start(es_provider_t **result, es_generation_t *generation, const es_log_t *log,
+                  es_error_t *error)
+{
+    es_provider_t *provider = calloc(1, sizeof(*provider));
+    int slot;
+
+    if (provider == NULL) {
+        return es_fail(error, "no memory");
+    }
+    provider->generation = generation;
+    provider->log = *log;
+    provider->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    provider->ended = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
+    if (provider->stop < 0 || provider->ended < 0) {
+        es_fail(error, "eventfd() failed: %s", strerror(errno));
+        provider_free(provider);
+        return false;
+    }
+    if (!es_id_generator_init(&provider->ids)) {
+        es_fail(error, "getrandom() failed: %s", strerror(errno));
+        provider_free(provider);
+        return false;
+    }
+    if ((slot = es_slot_take(generation->locks, ES_SLOTS_MAX)) < 0) {
+        es_fail(error, "all %u slots are taken", ES_SLOTS_MAX);
+        provider_free(provider);
+        return false;
+    }
+    provider->slot = (unsigned) slot;
+    es_producer_init(&provider->producer, &generation->queue, provider->slot);
+
+    /* Without an exporter nothing is recorded (es_trace_http), and there is
+     * nothing for a thread to do. */
+    if (generation->config->exporters_count != 0 && !start_thread(provider)) {
+        es_fail(error, "the exporter thread cannot be started: %s", strerror(errno));
+        es_producer_dispose(&provider->producer);
+        es_slot_release(generation->locks, provider->slot);
+        provider_free(provider);
+        return false;
+    }
+    *result = provider;
+    return true;
+}
+
+void
+es_provider_stopping(es_provider_t *provider)
+{
+    uint64_t none = 0, one = 1;
+    uint64_t deadline = es_mono_ns() + provider->generation->config->shutdown_timeout_ns;
+    int saved = errno;
+
+    if (atomic_compare_exchange_strong(&provider->stop_at, &none, deadline)) {
+        /* A full counter would be readable all the same. */
+        (void) !write(provider->stop, &one, sizeof(one));
+    }
+    errno = saved;
+}
+
+void
+es_provider_wait(es_provider_t *provider)
+{
+    uint64_t until = atomic_load(&provider->stop_at) + GRACE, now;
+    struct pollfd ended = {.fd = provider->ended, .events = POLLIN};
+    int saved = errno;
+
+    while ((now = es_mono_ns()) < until
+           && poll(&ended, 1, (int) ((until - now) / ES_MS) + 1) <= 0) {
+    }
+    errno = saved;
+}
+
+void
+es_provider_stop(es_provider_t *provider)
+{
+    uint64_t value;
+
+    es_provider_stopping(provider);
+    if (provider->generation->config->exporters_count == 0) {
+        es_slot_release(provider->generation->locks, provider->slot);
+    } else {
+        es_provider_wait(provider);
+        if (read(provider->ended, &value, sizeof(value)) < 0) {
+            /* Stuck in spite of all deadlines: the process is to end now, so the
+             * thread keeps what it uses rather than the server waits. */
+            pthread_detach(provider->thread);
+            return;
+        }
+        pthread_join(provider->thread, NULL);
+    }
+    es_producer_dispose(&provider->producer);
+    provider_free(provider);
+}
+
+void
+es_provider_push(es_provider_t *provider, uint16_t resource, es_str_t span)
+{
+    uint64_t one = 1;
+    bool wake;
+
+    switch (es_producer_push(&provider->producer, resource, span, &wake)) {
+    case ES_PUSH_OK:
+        break;
+    case ES_PUSH_FULL:
+        es_stats_drop(provider->generation->stats, ES_DROP_QUEUE_FULL, 1);
+        break;
+    case ES_PUSH_CLOSED:
+        es_stats_drop(provider->generation->stats, ES_DROP_SHUTDOWN, 1);
+        break;
+    }
+    if (wake) {
+        (void) !write(provider->generation->wake, &one, sizeof(one));
+    }
+}
+
+void
+es_provider_log(const es_provider_t *provider, es_log_level_t level, const char *format, ...)
+{
+    char text[1024];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+
+    /* A collector's words can hold anything. */
+    for (char *c = text; *c != '\0'; c++) {
+        if ((unsigned char) *c < 0x20 || *c == 0x7f) {
+            *c = ' ';
+        }
+    }
+    provider->log.write(provider->log.data, level, text);
+}

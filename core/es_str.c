@@ -1,0 +1,145 @@
+#include "es_str.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+bool
+es_str_eq(es_str_t a, es_str_t b)
+{
+    return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
+}
+
+static unsigned char
+lower(char c)
+{
+    return (unsigned char) (c >= 'A' && c <= 'Z' ? c | 0x20 : c);
+}
+
+bool
+es_str_ieq(es_str_t a, es_str_t b)
+{
+    if (a.len != b.len) {
+        return false;
+    }
+    for (size_t i = 0; i < a.len; i++) {
+        if (lower(a.data[i]) != lower(b.data[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool
+es_str_starts(es_str_t s, es_str_t prefix)
+{
+    return s.len >= prefix.len && es_str_eq(es_str(s.data, prefix.len), prefix);
+}
+
+size_t
+es_str_find(es_str_t s, char c)
+{
+    const char *hit = s.len != 0 ? memchr(s.data, c, s.len) : NULL;
+
+    return hit != NULL ? (size_t) (hit - s.data) : s.len;
+}
+
+es_str_t
+es_str_trim(es_str_t s)
+{
+    while (s.len != 0 && (s.data[0] == ' ' || s.data[0] == '\t')) {
+        s = es_str_from(s, 1);
+    }
+    while (s.len != 0 && (s.data[s.len - 1] == ' ' || s.data[s.len - 1] == '\t')) {
+        s.len--;
+    }
+    return s;
+}
+
+char *
+es_str_dup(es_str_t s)
+{
+    char *copy = malloc(s.len + 1);
+
+    if (copy != NULL) {
+        if (s.len != 0) {
+            memcpy(copy, s.data, s.len);
+        }
+        copy[s.len] = '\0';
+    }
+    return copy;
+}
+
+void
+es_hex(char *out, const uint8_t *bytes, size_t len)
+{
+    static const char digits[] = "0123456789abcdef";
+
+    for (size_t i = 0; i < len; i++) {
+        out[2 * i] = digits[bytes[i] >> 4];
+        out[2 * i + 1] = digits[bytes[i] & 15];
+    }
+}
+
+static int
+hex_digit(char c)
+{
+    if (c >= '0' && c <= '9') {
+        return c - '0';
+    }
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+bool
+es_unhex(uint8_t *out, const char *digits, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        int high = hex_digit(digits[2 * i]), low = hex_digit(digits[2 * i + 1]);
+
+        if (high < 0 || low < 0) {
+            return false;
+        }
+        out[i] = (uint8_t) (high << 4 | low);
+    }
+    return true;
+}
+
+bool
+es_all_zero(const uint8_t *bytes, size_t len)
+{
+    uint8_t any = 0;
+
+    for (size_t i = 0; i < len; i++) {
+        any |= bytes[i];
+    }
+    return any == 0;
+}
+
+bool
+es_parse_uint(es_str_t s, uint64_t *value)
+{
+    uint64_t n = 0;
+
+    if (s.len == 0 || s.len > 18) {
+        return false;
+    }
+    for (size_t i = 0; i < s.len; i++) {
+        if (s.data[i] < '0' || s.data[i] > '9') {
+            return false;
+        }
+        n = n * 10 + (uint64_t) (s.data[i] - '0');
+    }
+    *value = n;
+    return true;
+}
+
+bool
+es_fail(es_error_t *error, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(error->text, sizeof(error->text), format, args);
+    va_end(args);
+    return false;
+}

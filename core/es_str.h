@@ -1,0 +1,45 @@
+/* es_str.h: small operations on views, and text into bounded buffers. */
+
+#ifndef ES_STR_H
+#define ES_STR_H
+
+#include "edgespan.h"
+
+bool es_str_eq(es_str_t a, es_str_t b);
+
+/* ASCII only: header names, keywords. */
+bool es_str_ieq(es_str_t a, es_str_t b);
+
+bool es_str_starts(es_str_t s, es_str_t prefix);
+
+/* Position of the first `c`, or s.len. */
+size_t es_str_find(es_str_t s, char c);
+
+/* The view without its first n bytes (n <= len). */
+static inline es_str_t
+es_str_from(es_str_t s, size_t n)
+{
+    return es_str(s.data + n, s.len - n);
+}
+
+/* Without the SP and HTAB around it (RFC 9110, OWS). */
+es_str_t es_str_trim(es_str_t s);
+
+/* A NUL-terminated copy; NULL when memory is short. */
+char *es_str_dup(es_str_t s);
+
+/* Reads 2 * len lowercase hex digits; false on any other character. */
+bool es_unhex(uint8_t *out, const char *digits, size_t len) ES_MUST_CHECK;
+
+bool es_all_zero(const uint8_t *bytes, size_t len);
+
+/* Decimal digits only, at most 18 of them. */
+bool es_parse_uint(es_str_t s, uint64_t *value) ES_MUST_CHECK;
+
+/* Formats the error and returns false, so that a caller can return it. */
+bool es_fail(es_error_t *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* For "%.*s" of a value in a message: never more than 128 bytes of it. */
+#define ES_ARG(s) (int) ((s).len < 128 ? (s).len : 128), (s).data != NULL ? (s).data : ""
+
+#endif

@@ -1,0 +1,59 @@
+/* es_transport.h: HTTP requests, several at once, on one thread. The only user
+ * of libcurl.
+ *
+ * Every request has a deadline, every response a ceiling. Nothing blocks but
+ * es_transport_wait(), and that no longer than it is told. Connections are kept
+ * alive between requests; no proxy of the environment is used. */
+
+#ifndef ES_TRANSPORT_H
+#define ES_TRANSPORT_H
+
+#include "edgespan.h"
+
+#include <poll.h>
+
+typedef struct es_transport es_transport_t;
+typedef struct es_call es_call_t;
+
+#define ES_RESPONSE_KEPT 4096                     /* bytes given to the caller */
+#define ES_RESPONSE_MAX (UINT64_C(4) << 20)       /* beyond it the call fails */
+
+typedef struct es_response {
+    unsigned status;         /* 0: no response, see `failure` */
+    es_str_t body;           /* at most ES_RESPONSE_KEPT bytes, valid in the callback */
+    bool too_large;
+    uint64_t retry_after_ns; /* Retry-After in either of its forms, 0: none */
+    const char *failure;     /* in words, if status is 0 */
+} es_response_t;
+
+/* Everything is borrowed until `done` was called. */
+typedef struct es_request {
+    const char *url;
+    char *const *headers; /* "Name: value" */
+    unsigned headers_count;
+    const char *content_type;
+    const uint8_t *body;
+    size_t size;
+    uint64_t timeout_ns;
+    void (*done)(void *data, const es_response_t *response);
+    void *data;
+} es_request_t;
+
+/* NULL with the error filled. */
+es_transport_t *es_transport_create(es_error_t *error);
+
+/* Gives up what is under way; nothing is called back. Never waits for a name
+ * server. */
+void es_transport_destroy(es_transport_t *transport);
+
+/* A POST. NULL: no memory, and nothing is called back. */
+es_call_t *es_transport_post(es_transport_t *transport, const es_request_t *request);
+
+/* Gives up one call that is not done. */
+void es_transport_cancel(es_transport_t *transport, es_call_t *call);
+
+/* Moves all requests on, and waits for them or for `fds`, at most timeout_ms. */
+void es_transport_wait(es_transport_t *transport, struct pollfd *fds, unsigned count,
+                       int timeout_ms);
+
+#endif
