@@ -1,0 +1,173 @@
+
+/*
+ * What the files of the nginx module share.  The core's functions are in
+ * core/edgespan.h; the module translates between the two and nothing more.
+ *
+ *   ngx_http_edgespan_module.c     directives, configuration
+ *   ngx_http_edgespan_process.c    shared zones, start and stop of a process
+ *   ngx_http_edgespan_log.c        messages of the exporter thread
+ *   ngx_http_edgespan_request.c    phase handlers: a request's way
+ *   ngx_http_edgespan_headers.c    headers sent to upstreams
+ *   ngx_http_edgespan_upstream.c   when each try of an upstream began and ended
+ *   ngx_http_edgespan_span.c       what a finished request says in its spans
+ *   ngx_http_edgespan_variables.c  $otel_*
+ */
+
+
+#ifndef _NGX_HTTP_EDGESPAN_H_INCLUDED_
+#define _NGX_HTTP_EDGESPAN_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+
+#include "edgespan.h"
+
+
+typedef struct {
+    ngx_str_t                       key;
+    ngx_http_complex_value_t        value;
+} ngx_http_edgespan_attr_t;
+
+
+/* an upstream{} or an implicit one, and its initialization before ours */
+
+typedef struct {
+    ngx_http_upstream_srv_conf_t   *upstream;
+    ngx_http_upstream_init_peer_pt  init;
+} ngx_http_edgespan_peer_init_t;
+
+
+typedef struct {
+    es_config_t                    *config;
+    es_generation_t                *generation;
+    ngx_conf_t                     *cf;          /* while it is being read */
+    ngx_shm_zone_t                 *queue_zone;
+    ngx_shm_zone_t                 *stats_zone;
+
+    /* sorted by address: an implicit upstream has no srv_conf for it */
+    ngx_array_t                     peer_inits;
+
+    ngx_int_t                       realip_addr_index;
+    ngx_int_t                       realip_port_index;
+
+    ngx_str_t                       service_name;
+
+    /* some place asks for tracing: otherwise no handler is registered */
+    unsigned                        used:1;
+} ngx_http_edgespan_main_conf_t;
+
+
+typedef struct {
+    ngx_http_complex_value_t       *trace;           /* NULL is off */
+    ngx_http_complex_value_t       *sample_rate;
+    uint64_t                        threshold;       /* of a constant rate */
+    ngx_uint_t                      context;         /* ES_CONTEXT_..., unset */
+    ngx_http_complex_value_t       *span_name;
+    ngx_array_t                    *attrs;           /* of ..._attr_t */
+    ngx_flag_t                      upstream_span;
+    ngx_str_t                       route;
+} ngx_http_edgespan_loc_conf_t;
+
+
+/*
+ * One way to an upstream: a request has several when an internal redirect
+ * follows an upstream's response.
+ */
+
+typedef struct {
+    u_char                          span_id[ES_SPAN_ID_LEN];
+    ngx_uint_t                      first_state;  /* in r->upstream_states */
+    unsigned                        span:1;       /* otel_upstream_span */
+    char                            text[ES_INJECT_TEXT];
+} ngx_http_edgespan_leg_t;
+
+
+typedef struct {
+    ngx_uint_t                      state;        /* in r->upstream_states */
+    uint64_t                        start;
+    uint64_t                        end;
+} ngx_http_edgespan_try_t;
+
+
+typedef struct ngx_http_edgespan_ctx_s  ngx_http_edgespan_ctx_t;
+
+struct ngx_http_edgespan_ctx_s {
+    ngx_http_request_t             *request;
+    es_trace_t                     *trace;        /* the main request's */
+    ngx_http_edgespan_ctx_t        *next;         /* a subrequest's */
+
+    ngx_str_t                       route;
+    ngx_http_edgespan_leg_t        *leg;          /* under way, or to come */
+    ngx_array_t                     legs;         /* of ..._leg_t * */
+    ngx_array_t                     tries;        /* of ..._try_t */
+
+    unsigned                        redirected:1;
+};
+
+
+/* the exporter of this process; NULL: it does not trace */
+extern es_provider_t  *ngx_http_edgespan_provider;
+
+extern ngx_module_t  ngx_http_edgespan_module;
+
+
+ngx_int_t ngx_http_edgespan_add_zones(ngx_conf_t *cf,
+    ngx_http_edgespan_main_conf_t *mcf);
+ngx_int_t ngx_http_edgespan_init_process(ngx_cycle_t *cycle);
+void ngx_http_edgespan_exit_process(ngx_cycle_t *cycle);
+
+ngx_int_t ngx_http_edgespan_log_init(ngx_cycle_t *cycle);
+void ngx_http_edgespan_log_write(void *data, es_log_level_t level,
+    const char *text);
+void ngx_http_edgespan_log_done(ngx_cycle_t *cycle);
+
+ngx_int_t ngx_http_edgespan_add_handlers(ngx_conf_t *cf);
+ngx_http_edgespan_ctx_t *ngx_http_edgespan_get_ctx(ngx_http_request_t *r);
+ngx_http_edgespan_ctx_t *ngx_http_edgespan_shown_ctx(ngx_http_request_t *r);
+ngx_int_t ngx_http_edgespan_complex(ngx_http_request_t *r,
+    ngx_http_complex_value_t *value, es_str_t *result);
+
+ngx_int_t ngx_http_edgespan_inject(ngx_http_request_t *r,
+    ngx_http_edgespan_ctx_t *ctx);
+ngx_http_edgespan_leg_t *ngx_http_edgespan_get_leg(ngx_http_request_t *r,
+    ngx_http_edgespan_ctx_t *ctx);
+
+ngx_int_t ngx_http_edgespan_wrap_upstreams(ngx_conf_t *cf,
+    ngx_http_edgespan_main_conf_t *mcf);
+
+void ngx_http_edgespan_end_request(ngx_http_request_t *r,
+    ngx_http_edgespan_ctx_t *ctx);
+
+ngx_int_t ngx_http_edgespan_add_variables(ngx_conf_t *cf);
+
+
+static ngx_inline ngx_uint_t
+ngx_http_edgespan_context(ngx_http_edgespan_loc_conf_t *lcf)
+{
+    if (lcf->context != NGX_CONF_UNSET_UINT) {
+        return lcf->context;
+    }
+
+    return lcf->trace != NULL ? ES_CONTEXT_PROPAGATE : ES_CONTEXT_IGNORE;
+}
+
+
+/* how many tries of upstreams there were, separators among them */
+
+static ngx_inline ngx_uint_t
+ngx_http_edgespan_states(ngx_http_request_t *r)
+{
+    return r->upstream_states != NULL ? r->upstream_states->nelts : 0;
+}
+
+
+static ngx_inline es_str_t
+ngx_http_edgespan_str(ngx_str_t *s)
+{
+    return es_str(s->data, s->len);
+}
+
+
+#endif /* _NGX_HTTP_EDGESPAN_H_INCLUDED_ */

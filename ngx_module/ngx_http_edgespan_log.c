@@ -1,0 +1,168 @@
+
+/*
+ * Messages of the exporter thread.  They are written by the event loop: when
+ * the log is reopened, nginx closes its descriptor, and a thread that was just
+ * about to write would do so to whatever got that number next.
+ */
+
+
+#include "ngx_http_edgespan.h"
+
+#include <pthread.h>
+#include <sys/eventfd.h>
+
+
+#define NGX_HTTP_EDGESPAN_LOG_LINES  32
+#define NGX_HTTP_EDGESPAN_LOG_LEN    512
+
+
+typedef struct {
+    es_log_level_t      level;
+    char                text[NGX_HTTP_EDGESPAN_LOG_LEN];
+} ngx_http_edgespan_log_line_t;
+
+
+static void ngx_http_edgespan_log_handler(ngx_event_t *ev);
+static void ngx_http_edgespan_log_flush(ngx_log_t *log);
+
+
+static pthread_mutex_t               ngx_http_edgespan_log_lock =
+                                         PTHREAD_MUTEX_INITIALIZER;
+
+/* all under the lock */
+static ngx_http_edgespan_log_line_t
+                     ngx_http_edgespan_log_lines[NGX_HTTP_EDGESPAN_LOG_LINES];
+static ngx_uint_t                    ngx_http_edgespan_log_count;
+static ngx_uint_t                    ngx_http_edgespan_log_lost;
+
+/*
+ * A connection of our own, not of the cycle's table: nginx would alert of it
+ * as left open.
+ */
+static ngx_connection_t              ngx_http_edgespan_log_conn;
+static ngx_event_t                   ngx_http_edgespan_log_read;
+static ngx_event_t                   ngx_http_edgespan_log_event_write;
+
+
+ngx_int_t
+ngx_http_edgespan_log_init(ngx_cycle_t *cycle)
+{
+    ngx_event_t       *rev;
+    ngx_connection_t  *c;
+
+    c = &ngx_http_edgespan_log_conn;
+    rev = &ngx_http_edgespan_log_read;
+
+    ngx_memzero(c, sizeof(ngx_connection_t));
+    ngx_memzero(rev, sizeof(ngx_event_t));
+    ngx_memzero(&ngx_http_edgespan_log_event_write, sizeof(ngx_event_t));
+
+    c->fd = eventfd(0, EFD_CLOEXEC|EFD_NONBLOCK);
+    if (c->fd == -1) {
+        ngx_log_error(NGX_LOG_ERR, cycle->log, ngx_errno,
+                      "edgespan: this process does not trace: "
+                      "eventfd() failed");
+        return NGX_ERROR;
+    }
+
+    c->read = rev;
+    c->write = &ngx_http_edgespan_log_event_write;
+    c->log = cycle->log;
+
+    rev->data = c;
+    rev->log = cycle->log;
+    rev->handler = ngx_http_edgespan_log_handler;
+    c->write->data = c;
+    c->write->log = cycle->log;
+
+    if (ngx_add_event(rev, NGX_READ_EVENT, NGX_LEVEL_EVENT) != NGX_OK) {
+        ngx_log_error(NGX_LOG_ERR, cycle->log, 0,
+                      "edgespan: this process does not trace: "
+                      "its log event cannot be added");
+        (void) close(c->fd);
+        c->fd = -1;
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+/* called by the exporter thread */
+
+void
+ngx_http_edgespan_log_write(void *data, es_log_level_t level, const char *text)
+{
+    uint64_t                       one = 1;
+    ngx_http_edgespan_log_line_t  *line;
+
+    (void) pthread_mutex_lock(&ngx_http_edgespan_log_lock);
+
+    if (ngx_http_edgespan_log_count == NGX_HTTP_EDGESPAN_LOG_LINES) {
+        ngx_http_edgespan_log_lost++;
+
+    } else {
+        line = &ngx_http_edgespan_log_lines[ngx_http_edgespan_log_count++];
+        line->level = level;
+        ngx_cpystrn((u_char *) line->text, (u_char *) text,
+                    NGX_HTTP_EDGESPAN_LOG_LEN);
+    }
+
+    (void) pthread_mutex_unlock(&ngx_http_edgespan_log_lock);
+
+    (void) !write(ngx_http_edgespan_log_conn.fd, &one, sizeof(uint64_t));
+}
+
+
+static void
+ngx_http_edgespan_log_handler(ngx_event_t *ev)
+{
+    uint64_t  count;
+
+    (void) !read(ngx_http_edgespan_log_conn.fd, &count, sizeof(uint64_t));
+
+    ngx_http_edgespan_log_flush(ngx_cycle->log);
+}
+
+
+static void
+ngx_http_edgespan_log_flush(ngx_log_t *log)
+{
+    ngx_uint_t                     i;
+    ngx_http_edgespan_log_line_t  *line;
+
+    static const ngx_uint_t  levels[] = {
+        NGX_LOG_ERR, NGX_LOG_WARN, NGX_LOG_NOTICE, NGX_LOG_INFO
+    };
+
+    (void) pthread_mutex_lock(&ngx_http_edgespan_log_lock);
+
+    for (i = 0; i < ngx_http_edgespan_log_count; i++) {
+        line = &ngx_http_edgespan_log_lines[i];
+        ngx_log_error(levels[line->level], log, 0, "edgespan: %s", line->text);
+    }
+
+    if (ngx_http_edgespan_log_lost != 0) {
+        ngx_log_error(NGX_LOG_WARN, log, 0,
+                      "edgespan: %ui messages were not logged",
+                      ngx_http_edgespan_log_lost);
+    }
+
+    ngx_http_edgespan_log_count = 0;
+    ngx_http_edgespan_log_lost = 0;
+
+    (void) pthread_mutex_unlock(&ngx_http_edgespan_log_lock);
+}
+
+
+/* after the thread has ended */
+
+void
+ngx_http_edgespan_log_done(ngx_cycle_t *cycle)
+{
+    ngx_http_edgespan_log_flush(cycle->log);
+
+    (void) ngx_del_event(&ngx_http_edgespan_log_read, NGX_READ_EVENT, 0);
+    (void) close(ngx_http_edgespan_log_conn.fd);
+    ngx_http_edgespan_log_conn.fd = -1;
+}

@@ -1,0 +1,719 @@
+
+/*
+ * Distributed tracing: directives and configuration.
+ */
+
+
+#include "ngx_http_edgespan.h"
+
+
+static void *ngx_http_edgespan_create_main_conf(ngx_conf_t *cf);
+static char *ngx_http_edgespan_init_main_conf(ngx_conf_t *cf, void *conf);
+static void *ngx_http_edgespan_create_loc_conf(ngx_conf_t *cf);
+static char *ngx_http_edgespan_merge_loc_conf(ngx_conf_t *cf, void *parent,
+    void *child);
+static ngx_int_t ngx_http_edgespan_init(ngx_conf_t *cf);
+
+static char *ngx_http_edgespan_exporter(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_edgespan_service_name(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_edgespan_resource_attr(ngx_conf_t *cf,
+    ngx_command_t *cmd, void *conf);
+static char *ngx_http_edgespan_trace(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_edgespan_sample_rate(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_edgespan_trace_context(ngx_conf_t *cf,
+    ngx_command_t *cmd, void *conf);
+static char *ngx_http_edgespan_span_attr(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+
+
+#define NGX_HTTP_EDGESPAN_EVERYWHERE                                         \
+    NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_HTTP_LIF_CONF
+
+
+static ngx_command_t  ngx_http_edgespan_commands[] = {
+
+    { ngx_string("otel_exporter"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_BLOCK|NGX_CONF_NOARGS,
+      ngx_http_edgespan_exporter,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("otel_service_name"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_http_edgespan_service_name,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("otel_resource_attr"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE2,
+      ngx_http_edgespan_resource_attr,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("otel_trace"),
+      NGX_HTTP_EDGESPAN_EVERYWHERE|NGX_CONF_TAKE1,
+      ngx_http_edgespan_trace,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("otel_sample_rate"),
+      NGX_HTTP_EDGESPAN_EVERYWHERE|NGX_CONF_TAKE1,
+      ngx_http_edgespan_sample_rate,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("otel_trace_context"),
+      NGX_HTTP_EDGESPAN_EVERYWHERE|NGX_CONF_TAKE1,
+      ngx_http_edgespan_trace_context,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("otel_span_name"),
+      NGX_HTTP_EDGESPAN_EVERYWHERE|NGX_CONF_TAKE1,
+      ngx_http_set_complex_value_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_edgespan_loc_conf_t, span_name),
+      NULL },
+
+    { ngx_string("otel_span_attr"),
+      NGX_HTTP_EDGESPAN_EVERYWHERE|NGX_CONF_TAKE2,
+      ngx_http_edgespan_span_attr,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("otel_upstream_span"),
+      NGX_HTTP_EDGESPAN_EVERYWHERE|NGX_CONF_FLAG,
+      ngx_conf_set_flag_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_edgespan_loc_conf_t, upstream_span),
+      NULL },
+
+      ngx_null_command
+};
+
+
+static ngx_http_module_t  ngx_http_edgespan_module_ctx = {
+    ngx_http_edgespan_add_variables,       /* preconfiguration */
+    ngx_http_edgespan_init,                /* postconfiguration */
+
+    ngx_http_edgespan_create_main_conf,    /* create main configuration */
+    ngx_http_edgespan_init_main_conf,      /* init main configuration */
+
+    NULL,                                  /* create server configuration */
+    NULL,                                  /* merge server configuration */
+
+    ngx_http_edgespan_create_loc_conf,     /* create location configuration */
+    ngx_http_edgespan_merge_loc_conf       /* merge location configuration */
+};
+
+
+ngx_module_t  ngx_http_edgespan_module = {
+    NGX_MODULE_V1,
+    &ngx_http_edgespan_module_ctx,         /* module context */
+    ngx_http_edgespan_commands,            /* module directives */
+    NGX_HTTP_MODULE,                       /* module type */
+    NULL,                                  /* init master */
+    NULL,                                  /* init module */
+    ngx_http_edgespan_init_process,        /* init process */
+    NULL,                                  /* init thread */
+    NULL,                                  /* exit thread */
+    ngx_http_edgespan_exit_process,        /* exit process */
+    NULL,                                  /* exit master */
+    NGX_MODULE_V1_PADDING
+};
+
+
+static void
+ngx_http_edgespan_conf_log(void *data, es_log_level_t level, const char *text)
+{
+    ngx_http_edgespan_main_conf_t  *mcf = data;
+
+    static const ngx_uint_t  levels[] = {
+        NGX_LOG_ERR, NGX_LOG_WARN, NGX_LOG_NOTICE, NGX_LOG_INFO
+    };
+
+    ngx_conf_log_error(levels[level], mcf->cf, 0, "edgespan: %s", text);
+}
+
+
+static char *
+ngx_http_edgespan_refuse(ngx_conf_t *cf, es_error_t *error)
+{
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "%s", error->text);
+    return NGX_CONF_ERROR;
+}
+
+
+/* what an exporter{} block holds: "name value;" and "header name value;" */
+
+static char *
+ngx_http_edgespan_exporter_option(ngx_conf_t *cf, ngx_command_t *dummy,
+    void *conf)
+{
+    es_exporter_config_t  *exporter = conf;
+
+    ngx_str_t   *args;
+    ngx_uint_t   expected;
+    es_error_t   error;
+
+    args = cf->args->elts;
+    expected = ngx_strcmp(args[0].data, "header") == 0 ? 3 : 2;
+
+    if (cf->args->nelts != expected) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid number of parameters of \"%V\": "
+                           "it takes %ui", &args[0], expected - 1);
+        return NGX_CONF_ERROR;
+    }
+
+    if (expected == 3) {
+        if (!es_exporter_header(exporter, ngx_http_edgespan_str(&args[1]),
+                                ngx_http_edgespan_str(&args[2]), &error))
+        {
+            return ngx_http_edgespan_refuse(cf, &error);
+        }
+
+        return NGX_CONF_OK;
+    }
+
+    if (!es_exporter_option(exporter, ngx_http_edgespan_str(&args[0]),
+                            ngx_http_edgespan_str(&args[1]), &error))
+    {
+        return ngx_http_edgespan_refuse(cf, &error);
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_edgespan_exporter(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_edgespan_main_conf_t *mcf = conf;
+
+    char                  *rv;
+    ngx_conf_t             save;
+    es_error_t             error;
+    es_exporter_config_t  *exporter;
+
+    if (!es_config_exporter(mcf->config, &exporter, &error)) {
+        return ngx_http_edgespan_refuse(cf, &error);
+    }
+
+    save = *cf;
+    cf->handler = ngx_http_edgespan_exporter_option;
+    cf->handler_conf = (void *) exporter;
+
+    rv = ngx_conf_parse(cf, NULL);
+
+    *cf = save;
+
+    if (rv != NGX_CONF_OK) {
+        return rv;
+    }
+
+    if (!es_exporter_finish(exporter, &error)) {
+        return ngx_http_edgespan_refuse(cf, &error);
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_edgespan_service_name(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_edgespan_main_conf_t *mcf = conf;
+
+    ngx_str_t   *value;
+    es_error_t   error;
+
+    if (mcf->service_name.data != NULL) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+    mcf->service_name = value[1];
+
+    if (!es_config_service_name(mcf->config, ngx_http_edgespan_str(&value[1]),
+                                &error))
+    {
+        return ngx_http_edgespan_refuse(cf, &error);
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_edgespan_resource_attr(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf)
+{
+    ngx_http_edgespan_main_conf_t *mcf = conf;
+
+    ngx_str_t   *value;
+    es_error_t   error;
+
+    value = cf->args->elts;
+
+    if (!es_config_resource_attribute(mcf->config,
+                                      ngx_http_edgespan_str(&value[1]),
+                                      ngx_http_edgespan_str(&value[2]),
+                                      &error))
+    {
+        return ngx_http_edgespan_refuse(cf, &error);
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static ngx_http_complex_value_t *
+ngx_http_edgespan_compile(ngx_conf_t *cf, ngx_str_t *value)
+{
+    ngx_http_complex_value_t          *cv;
+    ngx_http_compile_complex_value_t   ccv;
+
+    cv = ngx_palloc(cf->pool, sizeof(ngx_http_complex_value_t));
+    if (cv == NULL) {
+        return NULL;
+    }
+
+    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
+
+    ccv.cf = cf;
+    ccv.value = value;
+    ccv.complex_value = cv;
+
+    if (ngx_http_compile_complex_value(&ccv) != NGX_OK) {
+        return NULL;
+    }
+
+    return cv;
+}
+
+
+static void
+ngx_http_edgespan_mark_used(ngx_conf_t *cf)
+{
+    ngx_http_edgespan_main_conf_t  *mcf;
+
+    mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_edgespan_module);
+    mcf->used = 1;
+}
+
+
+static char *
+ngx_http_edgespan_trace(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_edgespan_loc_conf_t *lcf = conf;
+
+    ngx_str_t  *value;
+
+    if (lcf->trace != NGX_CONF_UNSET_PTR) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    if (ngx_strcasecmp(value[1].data, (u_char *) "off") == 0) {
+        lcf->trace = NULL;
+        return NGX_CONF_OK;
+    }
+
+    if (ngx_strcasecmp(value[1].data, (u_char *) "on") != 0
+        && ngx_http_script_variables_count(&value[1]) == 0)
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid value \"%V\" in \"%V\" directive, "
+                           "it must be \"on\", \"off\" or a variable",
+                           &value[1], &cmd->name);
+        return NGX_CONF_ERROR;
+    }
+
+    lcf->trace = ngx_http_edgespan_compile(cf, &value[1]);
+    if (lcf->trace == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    ngx_http_edgespan_mark_used(cf);
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_edgespan_sample_rate(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_edgespan_loc_conf_t *lcf = conf;
+
+    ngx_str_t   *value;
+    es_error_t   error;
+
+    if (lcf->sample_rate != NGX_CONF_UNSET_PTR) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    lcf->sample_rate = NULL;
+
+    if (ngx_http_script_variables_count(&value[1]) != 0) {
+        lcf->sample_rate = ngx_http_edgespan_compile(cf, &value[1]);
+        return lcf->sample_rate != NULL ? NGX_CONF_OK : NGX_CONF_ERROR;
+    }
+
+    if (!es_parse_sample_rate(ngx_http_edgespan_str(&value[1]),
+                              &lcf->threshold, &error))
+    {
+        return ngx_http_edgespan_refuse(cf, &error);
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_edgespan_trace_context(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf)
+{
+    ngx_http_edgespan_loc_conf_t *lcf = conf;
+
+    unsigned     mode;
+    ngx_str_t   *value;
+    es_error_t   error;
+
+    if (lcf->context != NGX_CONF_UNSET_UINT) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    if (!es_parse_trace_context(ngx_http_edgespan_str(&value[1]), &mode,
+                                &error))
+    {
+        return ngx_http_edgespan_refuse(cf, &error);
+    }
+
+    lcf->context = mode;
+
+    if (mode != ES_CONTEXT_IGNORE) {
+        ngx_http_edgespan_mark_used(cf);
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_edgespan_span_attr(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_edgespan_loc_conf_t *lcf = conf;
+
+    ngx_str_t                 *value;
+    ngx_uint_t                 i;
+    ngx_http_complex_value_t  *cv;
+    ngx_http_edgespan_attr_t  *attr;
+
+    value = cf->args->elts;
+
+    if (value[1].len == 0) {
+        return "needs a name";
+    }
+
+    if (lcf->attrs == NULL) {
+        lcf->attrs = ngx_array_create(cf->pool, 4,
+                                      sizeof(ngx_http_edgespan_attr_t));
+        if (lcf->attrs == NULL) {
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    cv = ngx_http_edgespan_compile(cf, &value[2]);
+    if (cv == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    /* a span has each key once: the last one counts */
+
+    attr = lcf->attrs->elts;
+
+    for (i = 0; i < lcf->attrs->nelts; i++) {
+        if (attr[i].key.len == value[1].len
+            && ngx_strncmp(attr[i].key.data, value[1].data, value[1].len) == 0)
+        {
+            attr[i].value = *cv;
+            return NGX_CONF_OK;
+        }
+    }
+
+    attr = ngx_array_push(lcf->attrs);
+    if (attr == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    attr->key = value[1];
+    attr->value = *cv;
+
+    return NGX_CONF_OK;
+}
+
+
+static void
+ngx_http_edgespan_cleanup(void *data)
+{
+    ngx_http_edgespan_main_conf_t  *mcf = data;
+
+    if (mcf->generation != NULL) {
+        es_generation_destroy(mcf->generation);
+    }
+
+    es_config_destroy(mcf->config);
+}
+
+
+static void *
+ngx_http_edgespan_create_main_conf(ngx_conf_t *cf)
+{
+    es_log_t                        log;
+    ngx_pool_cleanup_t             *cln;
+    ngx_http_edgespan_main_conf_t  *mcf;
+
+    mcf = ngx_pcalloc(cf->pool, sizeof(ngx_http_edgespan_main_conf_t));
+    if (mcf == NULL) {
+        return NULL;
+    }
+
+    cln = ngx_pool_cleanup_add(cf->pool, 0);
+    if (cln == NULL) {
+        return NULL;
+    }
+
+    mcf->cf = cf;
+    mcf->realip_addr_index = NGX_ERROR;
+    mcf->realip_port_index = NGX_ERROR;
+
+    log.write = ngx_http_edgespan_conf_log;
+    log.data = mcf;
+
+    mcf->config = es_config_create("nginx", &log);
+    if (mcf->config == NULL) {
+        return NULL;
+    }
+
+    cln->handler = ngx_http_edgespan_cleanup;
+    cln->data = mcf;
+
+    return mcf;
+}
+
+
+static char *
+ngx_http_edgespan_init_main_conf(ngx_conf_t *cf, void *conf)
+{
+    ngx_http_edgespan_main_conf_t *mcf = conf;
+
+    ngx_int_t         processes;
+    es_error_t        error;
+    ngx_core_conf_t  *ccf;
+
+    ccf = (ngx_core_conf_t *) ngx_get_conf(cf->cycle->conf_ctx,
+                                           ngx_core_module);
+
+    /* "worker_processes" may follow http{}; what it is by then is not known */
+
+    processes = ccf->worker_processes != NGX_CONF_UNSET ? ccf->worker_processes
+                                                        : ngx_ncpu;
+
+    if (!es_config_finish(mcf->config, processes, &error)) {
+        return ngx_http_edgespan_refuse(cf, &error);
+    }
+
+    if (mcf->used && es_config_exporters(mcf->config) == 0) {
+        ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                           "\"otel_trace\" without \"otel_exporter\": "
+                           "spans have no destination");
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static void *
+ngx_http_edgespan_create_loc_conf(ngx_conf_t *cf)
+{
+    ngx_http_edgespan_loc_conf_t  *lcf;
+
+    lcf = ngx_pcalloc(cf->pool, sizeof(ngx_http_edgespan_loc_conf_t));
+    if (lcf == NULL) {
+        return NULL;
+    }
+
+    /*
+     * set by ngx_pcalloc():
+     *
+     *     lcf->span_name = NULL;
+     *     lcf->attrs = NULL;
+     *     lcf->threshold = 0;
+     */
+
+    lcf->trace = NGX_CONF_UNSET_PTR;
+    lcf->sample_rate = NGX_CONF_UNSET_PTR;
+    lcf->context = NGX_CONF_UNSET_UINT;
+    lcf->upstream_span = NGX_CONF_UNSET;
+
+    return lcf;
+}
+
+
+/*
+ * http.route: the pattern of the location.  A prefix gets an asterisk, an exact
+ * location is itself, a regular expression is its text; named locations are no
+ * part of a URL.
+ */
+
+static ngx_int_t
+ngx_http_edgespan_set_route(ngx_conf_t *cf, ngx_http_edgespan_loc_conf_t *prev,
+    ngx_http_edgespan_loc_conf_t *lcf)
+{
+    u_char                    *p;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    if (clcf->named || clcf->name.len == 0) {
+        return NGX_OK;
+    }
+
+    if (clcf->noname) {
+        /* "if" and "limit_except" are no places of their own */
+        lcf->route = prev->route;
+        return NGX_OK;
+    }
+
+    lcf->route = clcf->name;
+
+#if (NGX_PCRE)
+    if (clcf->regex) {
+        return NGX_OK;
+    }
+#endif
+
+    if (clcf->exact_match) {
+        return NGX_OK;
+    }
+
+    p = ngx_pnalloc(cf->pool, clcf->name.len + 1);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    lcf->route.data = p;
+    lcf->route.len = clcf->name.len + 1;
+
+    p = ngx_cpymem(p, clcf->name.data, clcf->name.len);
+    *p = '*';
+
+    return NGX_OK;
+}
+
+
+static char *
+ngx_http_edgespan_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
+{
+    ngx_http_edgespan_loc_conf_t *prev = parent;
+    ngx_http_edgespan_loc_conf_t *conf = child;
+
+    ngx_conf_merge_ptr_value(conf->trace, prev->trace, NULL);
+    ngx_conf_merge_value(conf->upstream_span, prev->upstream_span, 1);
+
+    /* stays unset if nobody says a word: the default depends on the tracing */
+
+    if (conf->context == NGX_CONF_UNSET_UINT) {
+        conf->context = prev->context;
+    }
+
+    /* the rate is either a variable or the threshold */
+
+    if (conf->sample_rate == NGX_CONF_UNSET_PTR) {
+        conf->threshold = prev->threshold;
+    }
+
+    ngx_conf_merge_ptr_value(conf->sample_rate, prev->sample_rate, NULL);
+
+    if (conf->span_name == NULL) {
+        conf->span_name = prev->span_name;
+    }
+
+    if (conf->attrs == NULL) {
+        conf->attrs = prev->attrs;
+    }
+
+    if (ngx_http_edgespan_set_route(cf, prev, conf) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+/* NGX_ERROR: nginx was built without the module that has the variable */
+
+static ngx_int_t
+ngx_http_edgespan_variable_index(ngx_conf_t *cf, ngx_str_t *name)
+{
+    ngx_uint_t                  i;
+    ngx_hash_key_t             *key;
+    ngx_http_core_main_conf_t  *cmcf;
+
+    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
+    key = cmcf->variables_keys->keys.elts;
+
+    for (i = 0; i < cmcf->variables_keys->keys.nelts; i++) {
+        if (key[i].key.len == name->len
+            && ngx_strncmp(key[i].key.data, name->data, name->len) == 0)
+        {
+            return ngx_http_get_variable_index(cf, name);
+        }
+    }
+
+    return NGX_ERROR;
+}
+
+
+static ngx_int_t
+ngx_http_edgespan_init(ngx_conf_t *cf)
+{
+    ngx_http_edgespan_main_conf_t  *mcf;
+
+    static ngx_str_t  addr = ngx_string("realip_remote_addr");
+    static ngx_str_t  port = ngx_string("realip_remote_port");
+
+    mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_edgespan_module);
+
+    if (!mcf->used) {
+        return NGX_OK;
+    }
+
+    mcf->realip_addr_index = ngx_http_edgespan_variable_index(cf, &addr);
+    mcf->realip_port_index = ngx_http_edgespan_variable_index(cf, &port);
+
+    if (ngx_http_edgespan_add_zones(cf, mcf) != NGX_OK
+        || ngx_http_edgespan_wrap_upstreams(cf, mcf) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_edgespan_add_handlers(cf);
+}

@@ -1,0 +1,461 @@
+
+/*
+ * A request's way: where its trace begins, where it is decided, where its
+ * context is sent on, where its spans are made.
+ *
+ *   POST_READ    starts the clock
+ *   REWRITE      the location is known: joins the caller's trace and decides;
+ *                again after each "rewrite ... last" and internal redirect
+ *   PRECONTENT   the context is about to leave: seals and injects
+ *   LOG          ends the spans; the authority for whatever came without the
+ *                phases before (a malformed request, "return" in server{} ...)
+ */
+
+
+#include "ngx_http_edgespan.h"
+
+
+static ngx_int_t ngx_http_edgespan_post_read_handler(ngx_http_request_t *r);
+static ngx_int_t ngx_http_edgespan_rewrite_handler(ngx_http_request_t *r);
+static ngx_int_t ngx_http_edgespan_precontent_handler(ngx_http_request_t *r);
+static ngx_int_t ngx_http_edgespan_log_handler(ngx_http_request_t *r);
+
+static ngx_http_edgespan_ctx_t *ngx_http_edgespan_create_ctx(
+    ngx_http_request_t *r);
+static void ngx_http_edgespan_start_time(ngx_http_request_t *r,
+    es_trace_t *trace);
+static void ngx_http_edgespan_decide(ngx_http_request_t *r,
+    ngx_http_edgespan_ctx_t *ctx);
+
+
+typedef struct {
+    ngx_http_phases       phase;
+    ngx_http_handler_pt   handler;
+} ngx_http_edgespan_handler_t;
+
+
+static ngx_http_edgespan_handler_t  ngx_http_edgespan_handlers[] = {
+    { NGX_HTTP_POST_READ_PHASE, ngx_http_edgespan_post_read_handler },
+    { NGX_HTTP_REWRITE_PHASE, ngx_http_edgespan_rewrite_handler },
+    { NGX_HTTP_PRECONTENT_PHASE, ngx_http_edgespan_precontent_handler },
+    { NGX_HTTP_LOG_PHASE, ngx_http_edgespan_log_handler }
+};
+
+
+ngx_int_t
+ngx_http_edgespan_add_handlers(ngx_conf_t *cf)
+{
+    ngx_uint_t                  i, n;
+    ngx_http_handler_pt        *h;
+    ngx_http_core_main_conf_t  *cmcf;
+
+    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
+
+    n = sizeof(ngx_http_edgespan_handlers)
+        / sizeof(ngx_http_edgespan_handlers[0]);
+
+    for (i = 0; i < n; i++) {
+        h = ngx_array_push(
+              &cmcf->phases[ngx_http_edgespan_handlers[i].phase].handlers);
+        if (h == NULL) {
+            return NGX_ERROR;
+        }
+
+        *h = ngx_http_edgespan_handlers[i].handler;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_edgespan_post_read_handler(ngx_http_request_t *r)
+{
+    if (ngx_http_edgespan_provider != NULL
+        && ngx_http_get_module_ctx(r, ngx_http_edgespan_module) == NULL)
+    {
+        (void) ngx_http_edgespan_create_ctx(r);
+    }
+
+    return NGX_DECLINED;
+}
+
+
+static ngx_int_t
+ngx_http_edgespan_rewrite_handler(ngx_http_request_t *r)
+{
+    ngx_http_edgespan_ctx_t       *ctx;
+    ngx_http_edgespan_loc_conf_t  *lcf;
+
+    if (ngx_http_edgespan_provider == NULL || r != r->main) {
+        return NGX_DECLINED;
+    }
+
+    ctx = ngx_http_edgespan_get_ctx(r);
+    if (ctx == NULL) {
+        return NGX_DECLINED;
+    }
+
+    lcf = ngx_http_get_module_loc_conf(r, ngx_http_edgespan_module);
+
+    /* the target of an error_page or of a redirect is no route of the API */
+
+    if (!ctx->redirected) {
+        ctx->route = lcf->route;
+    }
+
+    ngx_http_edgespan_decide(r, ctx);
+
+    return NGX_DECLINED;
+}
+
+
+static ngx_int_t
+ngx_http_edgespan_precontent_handler(ngx_http_request_t *r)
+{
+    ngx_http_edgespan_ctx_t       *ctx;
+    ngx_http_edgespan_loc_conf_t  *lcf;
+
+    if (ngx_http_edgespan_provider == NULL) {
+        return NGX_DECLINED;
+    }
+
+    ctx = ngx_http_edgespan_get_ctx(r);
+
+    if (ctx == NULL || !ctx->trace->decided) {
+        return NGX_DECLINED;
+    }
+
+    /* an upstream answered with a redirect: what comes now is another leg */
+
+    if (ctx->leg != NULL
+        && ctx->leg->first_state != ngx_http_edgespan_states(r))
+    {
+        ctx->leg = NULL;
+    }
+
+    lcf = ngx_http_get_module_loc_conf(r, ngx_http_edgespan_module);
+
+    /* without the headers the request is served all the same */
+
+    if (ngx_http_edgespan_context(lcf) & ES_CONTEXT_INJECT) {
+        (void) ngx_http_edgespan_inject(r, ctx);
+    }
+
+    return NGX_DECLINED;
+}
+
+
+static ngx_int_t
+ngx_http_edgespan_log_handler(ngx_http_request_t *r)
+{
+    ngx_http_edgespan_ctx_t  *ctx;
+
+    if (ngx_http_edgespan_provider == NULL || r != r->main) {
+        return NGX_OK;
+    }
+
+    ctx = ngx_http_edgespan_get_ctx(r);
+
+    if (ctx == NULL) {
+        ctx = ngx_http_edgespan_create_ctx(r);
+        if (ctx == NULL) {
+            return NGX_OK;
+        }
+    }
+
+    if (!ctx->trace->decided) {
+        ngx_http_edgespan_decide(r, ctx);
+    }
+
+    if (es_trace_sampled(ctx->trace)) {
+        ngx_http_edgespan_end_request(r, ctx);
+    }
+
+    return NGX_OK;
+}
+
+
+/* Only marks the context in the list of the pool's cleanups, see below. */
+
+static void
+ngx_http_edgespan_ctx_cleanup(void *data)
+{
+}
+
+
+static ngx_http_edgespan_ctx_t *
+ngx_http_edgespan_create_ctx(ngx_http_request_t *r)
+{
+    ngx_pool_cleanup_t       *cln;
+    ngx_http_edgespan_ctx_t  *ctx, *main;
+
+    main = NULL;
+
+    if (r != r->main) {
+        main = ngx_http_edgespan_get_ctx(r->main);
+        if (main == NULL) {
+            return NULL;
+        }
+    }
+
+    cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_http_edgespan_ctx_t));
+    if (cln == NULL) {
+        return NULL;
+    }
+
+    ctx = cln->data;
+
+    ngx_memzero(ctx, sizeof(ngx_http_edgespan_ctx_t));
+
+    if (main == NULL) {
+        ctx->trace = ngx_palloc(r->pool, sizeof(es_trace_t));
+        if (ctx->trace == NULL) {
+            return NULL;
+        }
+
+        es_trace_init(ctx->trace, ngx_http_edgespan_provider);
+        ngx_http_edgespan_start_time(r, ctx->trace);
+
+    } else {
+        ctx->trace = main->trace;
+        ctx->next = main->next;
+        main->next = ctx;
+    }
+
+    ctx->request = r;
+    cln->handler = ngx_http_edgespan_ctx_cleanup;
+    ngx_http_set_ctx(r, ctx, ngx_http_edgespan_module);
+
+    return ctx;
+}
+
+
+/*
+ * The context of a request or a subrequest.  An internal redirect zeroes the
+ * contexts of all modules: ours is found again among the cleanups of the pool,
+ * which subrequests share.
+ */
+
+ngx_http_edgespan_ctx_t *
+ngx_http_edgespan_get_ctx(ngx_http_request_t *r)
+{
+    ngx_pool_cleanup_t       *cln;
+    ngx_http_edgespan_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_edgespan_module);
+
+    if (ctx != NULL) {
+        return ctx;
+    }
+
+    if (r->internal || r->filter_finalize) {
+
+        for (cln = r->pool->cleanup; cln; cln = cln->next) {
+
+            if (cln->handler != ngx_http_edgespan_ctx_cleanup) {
+                continue;
+            }
+
+            ctx = cln->data;
+
+            if (ctx->request == r) {
+                ctx->redirected = 1;
+                ngx_http_set_ctx(r, ctx, ngx_http_edgespan_module);
+
+                return ctx;
+            }
+        }
+    }
+
+    if (r == r->main && !r->internal) {
+        return NULL;
+    }
+
+    /* a subrequest, or the error_page of what never came to POST_READ */
+
+    ctx = ngx_http_edgespan_create_ctx(r);
+
+    if (ctx != NULL) {
+        ctx->redirected = 1;
+    }
+
+    return ctx;
+}
+
+
+/* The same for who is about to show the trace: it is decided then, at last. */
+
+ngx_http_edgespan_ctx_t *
+ngx_http_edgespan_shown_ctx(ngx_http_request_t *r)
+{
+    ngx_http_edgespan_ctx_t  *ctx;
+
+    if (ngx_http_edgespan_provider == NULL) {
+        return NULL;
+    }
+
+    ctx = ngx_http_edgespan_get_ctx(r);
+
+    if (ctx == NULL) {
+        ctx = ngx_http_edgespan_create_ctx(r);
+        if (ctx == NULL) {
+            return NULL;
+        }
+    }
+
+    if (!ctx->trace->decided && r == r->main) {
+        ngx_http_edgespan_decide(r, ctx);
+    }
+
+    return ctx->trace->decided ? ctx : NULL;
+}
+
+
+/*
+ * $request_time counts from r->start_sec and r->start_msec, which are taken
+ * from the cached time when the first byte came; the header may have taken long
+ * to arrive since.  If it did not, our own clock is the better one.
+ */
+
+static void
+ngx_http_edgespan_start_time(ngx_http_request_t *r, es_trace_t *trace)
+{
+    ngx_time_t  *tp;
+
+    tp = ngx_timeofday();
+
+    if (r->start_sec == tp->sec && r->start_msec == tp->msec) {
+        return;
+    }
+
+    es_trace_started_at(trace,
+                        (uint64_t) r->start_sec * 1000000000
+                        + (uint64_t) r->start_msec * 1000000);
+}
+
+
+static void *
+ngx_http_edgespan_alloc(void *pool, size_t size)
+{
+    return ngx_pnalloc(pool, size);
+}
+
+
+static void
+ngx_http_edgespan_join(ngx_http_request_t *r, es_trace_t *trace,
+    ngx_uint_t extract)
+{
+    es_pool_t         pool;
+    ngx_uint_t        i;
+    es_carrier_t      carrier;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *header;
+
+    if (!extract || trace->joined) {
+        es_trace_join(trace, NULL, NULL);
+        return;
+    }
+
+    es_carrier_init(&carrier);
+
+    part = &r->headers_in.headers.part;
+
+    /* HTTP/0.9 and a request that failed early have no list at all */
+
+    for ( /* void */ ; part && r->headers_in.headers.last; part = part->next) {
+        header = part->elts;
+
+        for (i = 0; i < part->nelts; i++) {
+            es_carrier_add(&carrier, ngx_http_edgespan_str(&header[i].key),
+                           ngx_http_edgespan_str(&header[i].value));
+        }
+    }
+
+    pool.alloc = ngx_http_edgespan_alloc;
+    pool.pool = r->pool;
+
+    es_trace_join(trace, &carrier, &pool);
+}
+
+
+ngx_int_t
+ngx_http_edgespan_complex(ngx_http_request_t *r,
+    ngx_http_complex_value_t *value, es_str_t *result)
+{
+    ngx_str_t  s;
+
+    if (ngx_http_complex_value(r, value, &s) != NGX_OK) {
+        *result = ES_STR_NONE;
+        return NGX_ERROR;
+    }
+
+    *result = ngx_http_edgespan_str(&s);
+
+    return NGX_OK;
+}
+
+
+static uint64_t
+ngx_http_edgespan_threshold(ngx_http_request_t *r,
+    ngx_http_edgespan_loc_conf_t *lcf)
+{
+    es_str_t    text;
+    uint64_t    threshold;
+    es_error_t  error;
+
+    if (lcf->sample_rate == NULL) {
+        return lcf->threshold;
+    }
+
+    if (ngx_http_edgespan_complex(r, lcf->sample_rate, &text) == NGX_OK
+        && es_parse_sample_rate(text, &threshold, &error))
+    {
+        return threshold;
+    }
+
+    ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
+                  "edgespan: the variable of \"otel_sample_rate\" is no rate, "
+                  "nothing is sampled");
+
+    return ES_THRESHOLD_NEVER;
+}
+
+
+/*
+ * Takes part in tracing as the current location says, if it says so.  May be
+ * called again until the decision is sealed: an internal redirect may switch
+ * sampling on, never off.
+ */
+
+static void
+ngx_http_edgespan_decide(ngx_http_request_t *r, ngx_http_edgespan_ctx_t *ctx)
+{
+    es_str_t                       on;
+    ngx_uint_t                     context;
+    es_trace_t                    *trace;
+    ngx_http_edgespan_loc_conf_t  *lcf;
+
+    trace = ctx->trace;
+    lcf = ngx_http_get_module_loc_conf(r, ngx_http_edgespan_module);
+    context = ngx_http_edgespan_context(lcf);
+
+    if (trace->sealed || (lcf->trace == NULL && context == ES_CONTEXT_IGNORE)) {
+        return;
+    }
+
+    ngx_http_edgespan_join(r, trace, context & ES_CONTEXT_EXTRACT);
+
+    on = ES_STR_NONE;
+
+    if (lcf->trace != NULL) {
+        (void) ngx_http_edgespan_complex(r, lcf->trace, &on);
+    }
+
+    if (es_is_true(on)) {
+        es_trace_decide(trace, true, ngx_http_edgespan_threshold(r, lcf));
+
+    } else {
+        es_trace_decide(trace, false, 0);
+    }
+}

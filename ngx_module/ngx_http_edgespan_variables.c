@@ -1,0 +1,168 @@
+
+/*
+ * $otel_trace_id and the like.  None is cacheable: subrequests share the
+ * variables of their parent.
+ */
+
+
+#include "ngx_http_edgespan.h"
+
+
+enum {
+    NGX_HTTP_EDGESPAN_TRACE_ID,
+    NGX_HTTP_EDGESPAN_SPAN_ID,
+    NGX_HTTP_EDGESPAN_PARENT_ID,
+    NGX_HTTP_EDGESPAN_PARENT_SAMPLED,
+    NGX_HTTP_EDGESPAN_SAMPLED,
+    NGX_HTTP_EDGESPAN_TRACE_FLAGS,
+    NGX_HTTP_EDGESPAN_TRACEPARENT,
+    NGX_HTTP_EDGESPAN_UPSTREAM_SPAN_ID
+};
+
+
+static ngx_int_t ngx_http_edgespan_variable(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+
+
+static ngx_http_variable_t  ngx_http_edgespan_vars[] = {
+
+    { ngx_string("otel_trace_id"), NULL, ngx_http_edgespan_variable,
+      NGX_HTTP_EDGESPAN_TRACE_ID, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("otel_span_id"), NULL, ngx_http_edgespan_variable,
+      NGX_HTTP_EDGESPAN_SPAN_ID, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("otel_parent_id"), NULL, ngx_http_edgespan_variable,
+      NGX_HTTP_EDGESPAN_PARENT_ID, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("otel_parent_sampled"), NULL, ngx_http_edgespan_variable,
+      NGX_HTTP_EDGESPAN_PARENT_SAMPLED, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("otel_sampled"), NULL, ngx_http_edgespan_variable,
+      NGX_HTTP_EDGESPAN_SAMPLED, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("otel_trace_flags"), NULL, ngx_http_edgespan_variable,
+      NGX_HTTP_EDGESPAN_TRACE_FLAGS, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("otel_traceparent"), NULL, ngx_http_edgespan_variable,
+      NGX_HTTP_EDGESPAN_TRACEPARENT, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("otel_upstream_span_id"), NULL, ngx_http_edgespan_variable,
+      NGX_HTTP_EDGESPAN_UPSTREAM_SPAN_ID, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+      ngx_http_null_variable
+};
+
+
+ngx_int_t
+ngx_http_edgespan_add_variables(ngx_conf_t *cf)
+{
+    ngx_http_variable_t  *var, *v;
+
+    for (v = ngx_http_edgespan_vars; v->name.len; v++) {
+        var = ngx_http_add_variable(cf, &v->name, v->flags);
+        if (var == NULL) {
+            return NGX_ERROR;
+        }
+
+        var->get_handler = v->get_handler;
+        var->data = v->data;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_edgespan_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
+    uintptr_t data)
+{
+    u_char                   *p;
+    es_trace_t               *trace;
+    ngx_http_edgespan_ctx_t  *ctx;
+    ngx_http_edgespan_leg_t  *leg;
+
+    ctx = ngx_http_edgespan_shown_ctx(r);
+
+    if (ctx == NULL) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    trace = ctx->trace;
+    leg = NULL;
+
+    p = ngx_pnalloc(r->pool, ES_TRACEPARENT_LEN);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    v->valid = 1;
+    v->no_cacheable = 0;
+    v->not_found = 0;
+    v->data = p;
+
+    if (data == NGX_HTTP_EDGESPAN_TRACEPARENT
+        || data == NGX_HTTP_EDGESPAN_UPSTREAM_SPAN_ID)
+    {
+        leg = ngx_http_edgespan_get_leg(r, ctx);
+        if (leg == NULL) {
+            return NGX_ERROR;
+        }
+    }
+
+    switch (data) {
+
+    case NGX_HTTP_EDGESPAN_TRACE_ID:
+        v->len = 2 * ES_TRACE_ID_LEN;
+        es_hex((char *) p, trace->span.trace_id, ES_TRACE_ID_LEN);
+        break;
+
+    case NGX_HTTP_EDGESPAN_SPAN_ID:
+        v->len = 2 * ES_SPAN_ID_LEN;
+        es_hex((char *) p, trace->span.span_id, ES_SPAN_ID_LEN);
+        break;
+
+    case NGX_HTTP_EDGESPAN_PARENT_ID:
+        if (!trace->has_parent) {
+            v->valid = 0;
+            v->not_found = 1;
+            break;
+        }
+
+        v->len = 2 * ES_SPAN_ID_LEN;
+        es_hex((char *) p, trace->parent.span_id, ES_SPAN_ID_LEN);
+        break;
+
+    case NGX_HTTP_EDGESPAN_PARENT_SAMPLED:
+        v->len = 1;
+        *p = trace->has_parent && (trace->parent.flags & ES_FLAG_SAMPLED)
+             ? '1' : '0';
+        break;
+
+    case NGX_HTTP_EDGESPAN_SAMPLED:
+        es_trace_seal(trace);
+        v->len = 1;
+        *p = es_trace_sampled(trace) ? '1' : '0';
+        break;
+
+    case NGX_HTTP_EDGESPAN_TRACE_FLAGS:
+        es_trace_seal(trace);
+        v->len = 2;
+        es_hex((char *) p, &trace->span.flags, 1);
+        break;
+
+    case NGX_HTTP_EDGESPAN_TRACEPARENT:
+        es_trace_seal(trace);
+        v->len = ES_TRACEPARENT_LEN;
+        es_trace_traceparent(trace, leg->span_id, (char *) p);
+        break;
+
+    default: /* NGX_HTTP_EDGESPAN_UPSTREAM_SPAN_ID */
+        v->len = 2 * ES_SPAN_ID_LEN;
+        es_hex((char *) p, leg->span_id, ES_SPAN_ID_LEN);
+        break;
+    }
+
+    return NGX_OK;
+}
