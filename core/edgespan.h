@@ -219,7 +219,19 @@ es_carrier_init(es_carrier_t *carrier)
     carrier->overflow = false;
 }
 
-void es_carrier_add(es_carrier_t *carrier, es_str_t name, es_str_t value);
+void es_carrier_add_field(es_carrier_t *carrier, es_str_t name, es_str_t value);
+
+/* Bit n: some context header has a name of n bytes. */
+extern const uint32_t es_context_header_lengths;
+
+static inline void
+es_carrier_add(es_carrier_t *carrier, es_str_t name, es_str_t value)
+{
+    /* Nearly every header of a request is told apart by its length alone. */
+    if (name.len < 32 && (es_context_header_lengths >> name.len & 1)) {
+        es_carrier_add_field(carrier, name, value);
+    }
+}
 
 /* Is this one of the headers that a propagator writes? (Such a header of the
  * client is never to reach an upstream beside ours.) */

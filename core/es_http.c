@@ -1,5 +1,6 @@
 #include "es_http.h"
 
+#include "es_span_key.h"
 #include "es_str.h"
 
 
@@ -22,6 +23,28 @@ static const es_str_t secret_keys[] = {
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
+/* The conventions' names, and ours (edgespan.*). */
+static const es_key_t key_client_address = ES_KEY("client.address");
+static const es_key_t key_edgespan_reason = ES_KEY("edgespan.reason");
+static const es_key_t key_edgespan_upstream_duration = ES_KEY("edgespan.upstream.duration");
+static const es_key_t key_error_type = ES_KEY("error.type");
+static const es_key_t key_http_request_body_size = ES_KEY("http.request.body.size");
+static const es_key_t key_http_request_method = ES_KEY("http.request.method");
+static const es_key_t key_http_request_method_original = ES_KEY("http.request.method_original");
+static const es_key_t key_http_response_body_size = ES_KEY("http.response.body.size");
+static const es_key_t key_http_response_status_code = ES_KEY("http.response.status_code");
+static const es_key_t key_http_route = ES_KEY("http.route");
+static const es_key_t key_network_peer_address = ES_KEY("network.peer.address");
+static const es_key_t key_network_peer_port = ES_KEY("network.peer.port");
+static const es_key_t key_network_protocol_version = ES_KEY("network.protocol.version");
+static const es_key_t key_server_address = ES_KEY("server.address");
+static const es_key_t key_server_port = ES_KEY("server.port");
+static const es_key_t key_url_full = ES_KEY("url.full");
+static const es_key_t key_url_path = ES_KEY("url.path");
+static const es_key_t key_url_query = ES_KEY("url.query");
+static const es_key_t key_url_scheme = ES_KEY("url.scheme");
+static const es_key_t key_user_agent_original = ES_KEY("user_agent.original");
+
 static bool
 listed(es_str_t s, const es_str_t *list, size_t count)
 {
@@ -38,15 +61,18 @@ listed(es_str_t s, const es_str_t *list, size_t count)
 void
 es_http_split_target(es_str_t target, es_str_t *path, es_str_t *query)
 {
-    size_t scheme = es_str_find(target, ':'), question;
+    size_t question;
 
     /* Absolute form: the path begins at the first slash behind the authority. */
-    if (target.len != 0 && target.data[0] != '/' && scheme + 3 <= target.len
-        && memcmp(target.data + scheme, "://", 3) == 0) {
-        es_str_t rest = es_str_from(target, scheme + 3);
-        size_t slash = es_str_find(rest, '/'), mark = es_str_find(rest, '?');
+    if (target.len != 0 && target.data[0] != '/') {
+        size_t scheme = es_str_find(target, ':');
 
-        target = es_str_from(rest, slash < mark ? slash : mark);
+        if (es_str_starts(es_str_from(target, scheme), ES_STR("://"))) {
+            es_str_t rest = es_str_from(target, scheme + 3);
+            size_t slash = es_str_find(rest, '/'), mark = es_str_find(rest, '?');
+
+            target = es_str_from(rest, slash < mark ? slash : mark);
+        }
     }
 
     question = es_str_find(target, '?');
@@ -140,32 +166,38 @@ typedef struct es_http_writer {
     const es_http_t *http;
 } es_http_writer_t;
 
-static bool
-replaced(const es_http_writer_t *writer, es_str_t key)
+static __attribute__((noinline)) bool
+listed_by_user(const es_http_writer_t *writer, const es_key_t *key)
 {
     const es_http_t *http = writer->http;
 
     for (unsigned i = 0; i < http->attributes_count; i++) {
-        if (es_str_eq(http->attributes[i].key, key)) {
+        if (es_str_eq(http->attributes[i].key, es_key_str(key))) {
             return true;
         }
     }
     return false;
 }
 
-static void
-put_string(es_http_writer_t *writer, es_str_t key, es_str_t value)
+ES_INLINE bool
+replaced(const es_http_writer_t *writer, const es_key_t *key)
+{
+    return writer->http->attributes_count != 0 && listed_by_user(writer, key);
+}
+
+ES_INLINE void
+put_string(es_http_writer_t *writer, const es_key_t *key, es_str_t value)
 {
     if (value.len != 0 && !replaced(writer, key)) {
-        es_span_string(&writer->span, key, value);
+        es_span_key_string(&writer->span, key, value);
     }
 }
 
-static void
-put_int(es_http_writer_t *writer, es_str_t key, int64_t value)
+ES_INLINE void
+put_int(es_http_writer_t *writer, const es_key_t *key, int64_t value)
 {
     if (!replaced(writer, key)) {
-        es_span_int(&writer->span, key, value);
+        es_span_key_int(&writer->span, key, value);
     }
 }
 
@@ -175,10 +207,10 @@ put_method(es_http_writer_t *writer, bool known)
     es_str_t method = writer->http->method;
 
     if (known) {
-        put_string(writer, ES_STR("http.request.method"), method);
+        put_string(writer, &key_http_request_method, method);
     } else if (method.len != 0) {
-        put_string(writer, ES_STR("http.request.method"), ES_STR("_OTHER"));
-        put_string(writer, ES_STR("http.request.method_original"), method);
+        put_string(writer, &key_http_request_method, ES_STR("_OTHER"));
+        put_string(writer, &key_http_request_method_original, method);
     }
 }
 
@@ -186,15 +218,15 @@ static void
 put_peer(es_http_writer_t *writer, es_str_t address, unsigned port)
 {
     if (address.len != 0) {
-        put_string(writer, ES_STR("network.peer.address"), address);
+        put_string(writer, &key_network_peer_address, address);
         if (port != 0) {
-            put_int(writer, ES_STR("network.peer.port"), port);
+            put_int(writer, &key_network_peer_port, port);
         }
     }
 }
 
 static void
-put_size(es_http_writer_t *writer, es_str_t key, int64_t size)
+put_size(es_http_writer_t *writer, const es_key_t *key, int64_t size)
 {
     if (size >= 0) {
         put_int(writer, key, size);
@@ -225,7 +257,7 @@ put_url(es_http_writer_t *writer, es_str_t path, es_str_t query)
             at += len;
         }
     }
-    put_string(writer, ES_STR("url.full"), es_str(url, at));
+    put_string(writer, &key_url_full, es_str(url, at));
 }
 
 static unsigned
@@ -248,8 +280,8 @@ put_server_address(es_http_writer_t *writer)
     if (port == 0) {
         port = http->server_port != 0 ? http->server_port : default_port(http->scheme);
     }
-    put_string(writer, ES_STR("server.address"), host);
-    put_int(writer, ES_STR("server.port"), port);
+    put_string(writer, &key_server_address, host);
+    put_int(writer, &key_server_port, port);
 }
 
 /* Each try as an event: what a single CLIENT span over several tries would
@@ -265,19 +297,19 @@ put_tries(es_http_writer_t *writer, uint64_t wall_offset_ns)
 
         es_span_event(span, ES_STR("edgespan.upstream.try"), try->start_mono_ns + wall_offset_ns);
         if (try->peer_address.len != 0) {
-            es_span_string(span, ES_STR("network.peer.address"), try->peer_address);
+            es_span_string(span, es_key_str(&key_network_peer_address), try->peer_address);
         }
         if (try->peer_port != 0) {
-            es_span_int(span, ES_STR("network.peer.port"), try->peer_port);
+            es_span_int(span, es_key_str(&key_network_peer_port), try->peer_port);
         }
         if (try->status != 0) {
-            es_span_int(span, ES_STR("http.response.status_code"), try->status);
+            es_span_int(span, es_key_str(&key_http_response_status_code), try->status);
         }
         if (try->error_type.len != 0) {
-            es_span_string(span, ES_STR("error.type"), try->error_type);
+            es_span_string(span, es_key_str(&key_error_type), try->error_type);
         }
         if (try->end_mono_ns > try->start_mono_ns) {
-            es_span_double(span, ES_STR("edgespan.upstream.duration"),
+            es_span_double(span, es_key_str(&key_edgespan_upstream_duration),
                            (double) (try->end_mono_ns - try->start_mono_ns) / 1e9);
         }
     }
@@ -337,26 +369,26 @@ put_attributes(es_http_writer_t *writer, bool known_method, es_str_t failure)
 
     put_method(writer, known_method);
     if (server) {
-        put_string(writer, ES_STR("url.path"), path);
-        put_string(writer, ES_STR("url.query"), query);
-        put_string(writer, ES_STR("url.scheme"), http->scheme);
-        put_string(writer, ES_STR("http.route"), http->route);
+        put_string(writer, &key_url_path, path);
+        put_string(writer, &key_url_query, query);
+        put_string(writer, &key_url_scheme, http->scheme);
+        put_string(writer, &key_http_route, http->route);
     } else {
         put_url(writer, path, query);
     }
     put_server_address(writer);
-    put_string(writer, ES_STR("network.protocol.version"), http->protocol_version);
-    put_string(writer, ES_STR("client.address"), http->client_address);
+    put_string(writer, &key_network_protocol_version, http->protocol_version);
+    put_string(writer, &key_client_address, http->client_address);
     put_peer(writer, http->peer_address, http->peer_port);
-    put_string(writer, ES_STR("user_agent.original"), http->user_agent);
+    put_string(writer, &key_user_agent_original, http->user_agent);
 
     if (http->status != 0) {
-        put_int(writer, ES_STR("http.response.status_code"), http->status);
+        put_int(writer, &key_http_response_status_code, http->status);
     }
-    put_size(writer, ES_STR("http.request.body.size"), http->request_body_size);
-    put_size(writer, ES_STR("http.response.body.size"), http->response_body_size);
-    put_string(writer, ES_STR("error.type"), failure);
-    put_string(writer, ES_STR("edgespan.reason"), http->reason);
+    put_size(writer, &key_http_request_body_size, http->request_body_size);
+    put_size(writer, &key_http_response_body_size, http->response_body_size);
+    put_string(writer, &key_error_type, failure);
+    put_string(writer, &key_edgespan_reason, http->reason);
 
     for (unsigned i = 0; i < http->attributes_count; i++) {
         es_span_string(&writer->span, http->attributes[i].key, http->attributes[i].value);
@@ -368,8 +400,10 @@ es_http_write_span(void *buffer, es_span_t *span, const es_http_t *http, uint64_
 {
     bool known_method = listed(http->method, known_methods, COUNT(known_methods));
     char name[NAME_MAX_SIZE], digits[4];
-    es_http_writer_t writer = {.http = http};
+    es_http_writer_t writer;
     es_str_t failure = error_type(http, digits);
+
+    writer.http = http;
 
     span->name = http->name.len != 0 ? http->name : default_name(http, known_method, name);
 

@@ -13,6 +13,8 @@ static const es_str_t fields[ES_FIELDS] = {
     [ES_FIELD_TRACESTATE] = {"tracestate", 10},
 };
 
+const uint32_t es_context_header_lengths = 1u << 11 | 1u << 10;
+
 es_str_t
 es_field_name(es_field_t field)
 {
@@ -40,7 +42,7 @@ es_is_context_header(es_str_t name)
 }
 
 void
-es_carrier_add(es_carrier_t *carrier, es_str_t name, es_str_t value)
+es_carrier_add_field(es_carrier_t *carrier, es_str_t name, es_str_t value)
 {
     unsigned field = field_of(name);
 

@@ -2,15 +2,15 @@
 
 #include "es_str.h"
 
+#include <endian.h>
+
 uint64_t
 es_randomness(const uint8_t trace_id[ES_TRACE_ID_LEN])
 {
-    uint64_t value = 0;
+    uint64_t value;
 
-    for (size_t i = ES_TRACE_ID_LEN - 7; i < ES_TRACE_ID_LEN; i++) {
-        value = value << 8 | trace_id[i];
-    }
-    return value;
+    memcpy(&value, trace_id + ES_TRACE_ID_LEN - sizeof(value), sizeof(value));
+    return be64toh(value) & (ES_THRESHOLD_NEVER - 1);
 }
 
 bool

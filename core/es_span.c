@@ -48,6 +48,10 @@ enum {
 
 #define STATUS_MESSAGE_MAX 256 /* bytes: 64 characters of four */
 #define VARINT_MAX 10
+#define NAME_MAX 256 /* characters */
+
+/* Ids, name, kind and times with their tags: the head of a span. */
+#define HEAD_MAX (18 + 2 * 10 + 3 + 4 * NAME_MAX + 2 + 2 * 9)
 
 /* Kept free for what es_span_end() writes: three counters, the flags, and the
  * status with its message; and for what closes an open item: its counter, its
@@ -82,10 +86,15 @@ put_varint(uint8_t *at, uint64_t value)
 static uint8_t *
 put_fixed(uint8_t *at, uint64_t value, size_t size)
 {
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    memcpy(at, &value, size);
+    return at + size;
+#else
     for (size_t i = 0; i < size; i++) {
         *at++ = (uint8_t) (value >> (8 * i));
     }
     return at;
+#endif
 }
 
 static uint8_t *
@@ -123,10 +132,26 @@ fits(const es_span_writer_t *writer, size_t size)
     return size <= (size_t) (writer->limit - writer->at);
 }
 
+static uint8_t *
+put_name(uint8_t *at, es_str_t name)
+{
+    es_utf8_t text;
+
+    if (name.len == 0) {
+        return at;
+    }
+    if (name.len < 128 && es_ascii_copy(at + 2, name)) {
+        at[0] = SPAN_NAME;
+        at[1] = (uint8_t) name.len;
+        return at + 2 + name.len;
+    }
+    text = es_utf8_measure(name, NAME_MAX);
+    return put_text(at, SPAN_NAME, text);
+}
+
 void
 es_span_begin(es_span_writer_t *writer, void *buffer, size_t size, const es_span_t *span)
 {
-    es_utf8_t name = es_utf8_measure(span->name, 256);
     uint8_t *at = buffer;
 
     *writer = (es_span_writer_t){
@@ -138,18 +163,15 @@ es_span_begin(es_span_writer_t *writer, void *buffer, size_t size, const es_span
     at = put_bytes(at, SPAN_TRACE_ID, span->trace_id, ES_TRACE_ID_LEN);
     at = put_bytes(at, SPAN_SPAN_ID, span->span_id, ES_SPAN_ID_LEN);
 
-    /* The ids, kind, times and a name of 256 characters stay below 700 bytes
-     * with their tags; what is left decides about the tracestate. */
+    /* A tracestate that would leave no room for the rest is left out. */
     if (span->tracestate.len != 0
-        && span->tracestate.len + name.size + 128 < (size_t) (writer->limit - at)) {
+        && span->tracestate.len + HEAD_MAX < (size_t) (writer->limit - at)) {
         at = put_bytes(at, SPAN_TRACE_STATE, span->tracestate.data, span->tracestate.len);
     }
     if (span->parent_span_id != NULL) {
         at = put_bytes(at, SPAN_PARENT_SPAN_ID, span->parent_span_id, ES_SPAN_ID_LEN);
     }
-    if (name.size != 0 && name.size + 64 < (size_t) (writer->limit - at)) {
-        at = put_text(at, SPAN_NAME, name);
-    }
+    at = put_name(at, span->name);
     *at++ = SPAN_KIND;
     *at++ = (uint8_t) span->kind;
     *at++ = SPAN_START;
@@ -309,7 +331,7 @@ begin_item(es_span_writer_t *writer, es_span_stage_t stage, uint32_t most, unsig
 void
 es_span_event(es_span_writer_t *writer, es_str_t name, uint64_t time_ns)
 {
-    es_utf8_t text = es_utf8_measure(name, 256);
+    es_utf8_t text = es_utf8_measure(name, NAME_MAX);
 
     if (begin_item(writer, ES_STAGE_EVENTS, ES_SPAN_EVENTS_MAX, SPAN_EVENTS, 16 + text.size)) {
         *writer->at++ = EVENT_TIME;
@@ -344,7 +366,7 @@ es_span_end(es_span_writer_t *writer, es_status_code_t code, es_str_t message)
     advance(writer, ES_STAGE_END);
     at = writer->at;
 
-    if (code == ES_STATUS_ERROR) {
+    if (code == ES_STATUS_ERROR && message.len != 0) {
         text = es_utf8_measure(message, STATUS_MESSAGE_MAX / 4);
     }
     if (code != ES_STATUS_UNSET) {

@@ -65,7 +65,7 @@ typedef struct es_span_writer {
     uint32_t item_count, item_dropped;
 } es_span_writer_t;
 
-/* `size` bytes at `buffer`, at least 1024. */
+/* `size` bytes at `buffer`, at least 2048. */
 void es_span_begin(es_span_writer_t *writer, void *buffer, size_t size, const es_span_t *span);
 
 /* To the span, or to the event or link that is open. The caller sees to it that

@@ -62,7 +62,7 @@ es_utf8_measure(es_str_t s, size_t max_characters)
     size_t at = ascii_run(s.data, most), characters = at, size = at;
 
     while (at < s.len && characters < max_characters) {
-        size_t n = sequence(bytes + at, s.len - at);
+        size_t n = bytes[at] < 0x80 ? 1 : sequence(bytes + at, s.len - at);
 
         size += n != 0 ? n : sizeof(REPLACEMENT) - 1;
         at += n != 0 ? n : 1;

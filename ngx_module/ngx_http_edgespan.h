@@ -49,6 +49,8 @@ typedef struct {
     /* sorted by address: an implicit upstream has no srv_conf for it */
     ngx_array_t                     peer_inits;
 
+    /* of the realip module, if this nginx has it */
+    ngx_uint_t                      realip_ctx_index;
     ngx_int_t                       realip_addr_index;
     ngx_int_t                       realip_port_index;
 

@@ -502,7 +502,6 @@ ngx_http_edgespan_create_main_conf(ngx_conf_t *cf)
 
     mcf->cf = cf;
     mcf->realip_addr_index = NGX_ERROR;
-    mcf->realip_port_index = NGX_ERROR;
 
     log.write = ngx_http_edgespan_conf_log;
     log.data = mcf;
@@ -668,27 +667,37 @@ ngx_http_edgespan_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 }
 
 
-/* NGX_ERROR: nginx was built without the module that has the variable */
+/* realip replaces the address of the peer and keeps the real one for itself */
 
 static ngx_int_t
-ngx_http_edgespan_variable_index(ngx_conf_t *cf, ngx_str_t *name)
+ngx_http_edgespan_find_realip(ngx_conf_t *cf,
+    ngx_http_edgespan_main_conf_t *mcf)
 {
-    ngx_uint_t                  i;
-    ngx_hash_key_t             *key;
-    ngx_http_core_main_conf_t  *cmcf;
+    ngx_uint_t  i;
 
-    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
-    key = cmcf->variables_keys->keys.elts;
+    static ngx_str_t  addr = ngx_string("realip_remote_addr");
+    static ngx_str_t  port = ngx_string("realip_remote_port");
 
-    for (i = 0; i < cmcf->variables_keys->keys.nelts; i++) {
-        if (key[i].key.len == name->len
-            && ngx_strncmp(key[i].key.data, name->data, name->len) == 0)
+    for (i = 0; cf->cycle->modules[i]; i++) {
+
+        if (ngx_strcmp(cf->cycle->modules[i]->name, "ngx_http_realip_module")
+            != 0)
         {
-            return ngx_http_get_variable_index(cf, name);
+            continue;
+        }
+
+        mcf->realip_ctx_index = cf->cycle->modules[i]->ctx_index;
+        mcf->realip_addr_index = ngx_http_get_variable_index(cf, &addr);
+        mcf->realip_port_index = ngx_http_get_variable_index(cf, &port);
+
+        if (mcf->realip_addr_index == NGX_ERROR
+            || mcf->realip_port_index == NGX_ERROR)
+        {
+            return NGX_ERROR;
         }
     }
 
-    return NGX_ERROR;
+    return NGX_OK;
 }
 
 
@@ -697,19 +706,14 @@ ngx_http_edgespan_init(ngx_conf_t *cf)
 {
     ngx_http_edgespan_main_conf_t  *mcf;
 
-    static ngx_str_t  addr = ngx_string("realip_remote_addr");
-    static ngx_str_t  port = ngx_string("realip_remote_port");
-
     mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_edgespan_module);
 
     if (!mcf->used) {
         return NGX_OK;
     }
 
-    mcf->realip_addr_index = ngx_http_edgespan_variable_index(cf, &addr);
-    mcf->realip_port_index = ngx_http_edgespan_variable_index(cf, &port);
-
-    if (ngx_http_edgespan_add_zones(cf, mcf) != NGX_OK
+    if (ngx_http_edgespan_find_realip(cf, mcf) != NGX_OK
+        || ngx_http_edgespan_add_zones(cf, mcf) != NGX_OK
         || ngx_http_edgespan_wrap_upstreams(cf, mcf) != NGX_OK)
     {
         return NGX_ERROR;

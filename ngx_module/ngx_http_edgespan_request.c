@@ -422,6 +422,22 @@ ngx_http_edgespan_threshold(ngx_http_request_t *r,
 }
 
 
+/* a value without variables can only be "on" */
+
+static ngx_uint_t
+ngx_http_edgespan_is_on(ngx_http_request_t *r, ngx_http_complex_value_t *value)
+{
+    es_str_t  text;
+
+    if (value == NULL || value->lengths == NULL) {
+        return value != NULL;
+    }
+
+    return ngx_http_edgespan_complex(r, value, &text) == NGX_OK
+           && es_is_true(text);
+}
+
+
 /*
  * Takes part in tracing as the current location says, if it says so.  May be
  * called again until the decision is sealed: an internal redirect may switch
@@ -431,7 +447,6 @@ ngx_http_edgespan_threshold(ngx_http_request_t *r,
 static void
 ngx_http_edgespan_decide(ngx_http_request_t *r, ngx_http_edgespan_ctx_t *ctx)
 {
-    es_str_t                       on;
     ngx_uint_t                     context;
     es_trace_t                    *trace;
     ngx_http_edgespan_loc_conf_t  *lcf;
@@ -446,13 +461,7 @@ ngx_http_edgespan_decide(ngx_http_request_t *r, ngx_http_edgespan_ctx_t *ctx)
 
     ngx_http_edgespan_join(r, trace, context & ES_CONTEXT_EXTRACT);
 
-    on = ES_STR_NONE;
-
-    if (lcf->trace != NULL) {
-        (void) ngx_http_edgespan_complex(r, lcf->trace, &on);
-    }
-
-    if (es_is_true(on)) {
+    if (ngx_http_edgespan_is_on(r, lcf->trace)) {
         es_trace_decide(trace, true, ngx_http_edgespan_threshold(r, lcf));
 
     } else {

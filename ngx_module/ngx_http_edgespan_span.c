@@ -120,7 +120,11 @@ ngx_http_edgespan_set_peer(ngx_http_request_t *r, es_http_t *http)
     http->peer_address = http->client_address;
     http->peer_port = ngx_inet_get_port(r->connection->sockaddr);
 
-    if (mcf->realip_addr_index == NGX_ERROR) {
+    /* without a context realip has replaced nothing; a redirect may hide it */
+
+    if (mcf->realip_addr_index == NGX_ERROR
+        || (r->ctx[mcf->realip_ctx_index] == NULL && !r->internal))
+    {
         return;
     }
 
