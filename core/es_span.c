@@ -57,7 +57,8 @@ enum {
  * status with its message; and for what closes an open item: its counter, its
  * flags and two more bytes of its length. */
 #define ITEM_TAIL_MAX (1 + VARINT_MAX + 5 + 2)
-#define TAIL_MAX (3 * (1 + VARINT_MAX) + 6 + 2 + 3 + STATUS_MESSAGE_MAX + 2 + ITEM_TAIL_MAX)
+#define STATUS_MAX (1 + 2 + 1 + 2 + STATUS_MESSAGE_MAX + 2)
+#define TAIL_MAX (3 * (1 + VARINT_MAX) + 2 + 4 + STATUS_MAX + ITEM_TAIL_MAX)
 
 static size_t
 varint_size(uint64_t value)
@@ -126,10 +127,11 @@ put_count(uint8_t *at, unsigned tag, uint64_t count)
     return at;
 }
 
+/* What closes an item or a stage may lie behind the limit already. */
 static bool
 fits(const es_span_writer_t *writer, size_t size)
 {
-    return size <= (size_t) (writer->limit - writer->at);
+    return writer->at <= writer->limit && size <= (size_t) (writer->limit - writer->at);
 }
 
 static uint8_t *
@@ -311,6 +313,7 @@ begin_item(es_span_writer_t *writer, es_span_stage_t stage, uint32_t most, unsig
            size_t size)
 {
     if (writer->stage > stage) {
+        close_item(writer); /* what follows is not the open item's */
         return false;
     }
     advance(writer, stage);

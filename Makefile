@@ -1,0 +1,232 @@
+# Edgespan: the tracing core, both server modules and their tests.
+#
+#   make            build/nginx/ngx_http_edgespan_module.so and build/httpd/mod_edgespan.so
+#   make test       everything above, unit tests, tests against both servers
+#   make demo       a traced gateway on this machine
+#   make unit SANITIZE=address,undefined BUILD=build-asan
+#
+# Variables for the command line: CC, CFLAGS, LDFLAGS, BUILD (the output
+# directory), SANITIZE, NGX_SRC (an nginx source tree), APXS, DESTDIR,
+# CLANG_FORMAT, PROVE_FLAGS.
+
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+.SUFFIXES:
+MAKEFLAGS += --no-builtin-rules
+
+BUILD = build
+CFLAGS = -O2 -g
+CLANG_FORMAT = clang-format-14
+
+# "make V=1" shows the commands.
+Q = $(if $(V),,@)
+
+# The tools may be absent until "make deps": all that asks them is expanded when
+# a recipe needs it (=, not :=).
+APXS = $(or $(shell command -v apxs2 || command -v apxs),$(error apxs is missing: run "make deps"))
+NGX_SRC = $(firstword $(wildcard /usr/share/nginx/src /usr/src/nginx-*))
+NGX_MODULES_DIR = $(shell nginx -V 2>&1 | sed -n 's/.*--modules-path=\([^ ]*\).*/\1/p')
+
+# The sanitizers check what _FORTIFY_SOURCE checks, and are disturbed by it.
+ifdef SANITIZE
+HARDENING = -fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer
+else
+HARDENING = -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 -fstack-protector-strong
+endif
+
+WARNINGS = -Wall -Wextra -Werror
+COMPILE = $(CC) -std=gnu11 $(CFLAGS) $(WARNINGS) $(HARDENING) -fPIC -fvisibility=hidden -MMD -MP \
+	-Icore -I$(BUILD)/core/gen
+LIBS = -lcurl -lprotobuf-c -ljansson -lpthread
+
+CORE_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard core/es_*.c)) \
+	$(BUILD)/core/gen/es_otlp.pb-c.o
+HTTPD_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard httpd_module/*.c))
+# UNIT="test_queue.c ..." chooses some of the unit tests.
+UNIT = test_*.c
+UNIT_PROGRAMS = $(patsubst t/%.c,$(BUILD)/%,$(wildcard $(addprefix t/unit/,$(UNIT))))
+
+LIBEDGESPAN = $(BUILD)/core/libedgespan.a
+NGX_MODULE = $(BUILD)/nginx/ngx_http_edgespan_module.so
+HTTPD_MODULE = $(BUILD)/httpd/mod_edgespan.so
+
+.PHONY: all core nginx httpd deps demo test check unit bench format format-check install clean FORCE
+
+all: nginx httpd
+core: $(LIBEDGESPAN)
+nginx: $(NGX_MODULE)
+httpd: $(HTTPD_MODULE)
+
+# A file that changes only when the text changes: what depends on it is made
+# again for another compiler, other flags, a new or a lost source file.
+define remember
+@mkdir -p $(@D)
+@echo '$(1)' | cmp -s - $@ || echo '$(1)' > $@
+endef
+
+$(BUILD)/compile: FORCE
+	$(call remember,$(COMPILE))
+$(BUILD)/objects: FORCE
+	$(call remember,$(CORE_OBJECTS) $(HTTPD_OBJECTS) $(LDFLAGS))
+
+# ---------------------------------------------------------------- core ---
+
+# A pattern rule of two targets runs once for both.
+$(BUILD)/core/gen/%.pb-c.c $(BUILD)/core/gen/%.pb-c.h: core/proto/%.proto
+	@mkdir -p $(@D); echo '  PROTOC  $<'
+	$(Q)protoc-c --proto_path=core/proto --c_out=$(BUILD)/core/gen $<
+
+# Generated before anything is compiled: a first build knows no dependencies yet.
+$(CORE_OBJECTS) $(HTTPD_OBJECTS): | $(BUILD)/core/gen/es_otlp.pb-c.h
+
+$(BUILD)/core/gen/%.o: $(BUILD)/core/gen/%.c $(BUILD)/compile
+	@echo '  CC      $<'
+	$(Q)$(COMPILE) -c -o $@ $<
+
+$(BUILD)/core/%.o: core/%.c $(BUILD)/compile
+	@mkdir -p $(@D); echo '  CC      $<'
+	$(Q)$(COMPILE) -c -o $@ $<
+
+# Built anew: ar would keep the object of a source file that is gone.
+$(LIBEDGESPAN): $(CORE_OBJECTS) $(BUILD)/objects
+	@echo '  AR      $@'; rm -f $@
+	$(Q)ar rcs $@ $(CORE_OBJECTS)
+
+# --------------------------------------------------------------- httpd ---
+
+# httpd does not mark its module for export; the version script hides the rest.
+HTTPD_COMPILE = $(COMPILE) -fvisibility=default $(shell $(APXS) -q CFLAGS) \
+	-I$(shell $(APXS) -q INCLUDEDIR) $(shell apr-1-config --includes --cppflags) \
+	$(shell apu-1-config --includes)
+
+$(BUILD)/httpd_module/%.o: httpd_module/%.c $(BUILD)/compile
+	@mkdir -p $(@D); echo '  CC      $<'
+	$(Q)$(HTTPD_COMPILE) -c -o $@ $<
+
+# nodelete: the exporter thread may still run when httpd unloads its modules for
+# a restart.
+$(HTTPD_MODULE): $(HTTPD_OBJECTS) $(LIBEDGESPAN) httpd_module/mod_edgespan.map $(BUILD)/objects
+	@mkdir -p $(@D); echo '  LINK    $@'
+	$(Q)$(CC) -shared $(HARDENING) $(LDFLAGS) -o $@ $(HTTPD_OBJECTS) \
+	    -Wl,--whole-archive $(LIBEDGESPAN) -Wl,--no-whole-archive $(LIBS) \
+	    -Wl,-z,nodelete -Wl,-z,relro -Wl,-z,now -Wl,--exclude-libs,ALL \
+	    -Wl,--version-script=httpd_module/mod_edgespan.map
+
+# --------------------------------------------------------------- nginx ---
+
+NGX_DIR = $(BUILD)/nginx/src
+NGX_SOURCES = $(wildcard ngx_module/*.[ch] core/*.[ch])
+
+$(BUILD)/nginx/inputs: FORCE
+	$(call remember,$(CC) $(CFLAGS) $(HARDENING) $(LDFLAGS) $(NGX_SRC) $(NGX_SOURCES))
+
+# A copy, because nginx builds inside its source tree. Debian says in conf_flags
+# how it built its nginx; any other tree gives a module for nginx --with-compat.
+$(BUILD)/nginx/configured: SHELL = /bin/bash
+$(BUILD)/nginx/configured: $(BUILD)/nginx/inputs config core/proto/es_otlp.proto
+	$(if $(NGX_SRC),,$(error no nginx source: run "make deps" or set NGX_SRC))
+	@echo '  CONFIG  $(NGX_SRC)'; rm -rf $(NGX_DIR)
+	@cp -R $(NGX_SRC) $(NGX_DIR)
+	$(Q)cd $(NGX_DIR) && NGX_CONF_FLAGS=(--with-compat) \
+	    && if test -f conf_flags; then source ./conf_flags; fi \
+	    && configure=$$(test -x configure && echo ./configure || echo auto/configure) \
+	    && $$configure "$${NGX_CONF_FLAGS[@]}" --with-cc='$(CC)' \
+	        --with-cc-opt='$(CFLAGS) $(HARDENING)' --with-ld-opt='$(HARDENING) $(LDFLAGS)' \
+	        --add-dynamic-module=$(CURDIR) > ../configure.log \
+	    || { tail -n 20 ../configure.log; exit 1; }
+	@touch $@
+
+# nginx's own make knows best what to rebuild. It gets our flags (-j), but not
+# the variables of our command line: CFLAGS would replace its own.
+$(NGX_MODULE): $(BUILD)/nginx/configured FORCE
+	@+MAKEFLAGS="$${MAKEFLAGS%%-- *}" $(MAKE) -s --no-print-directory -C $(NGX_DIR) \
+	    -f objs/Makefile modules
+	@test $@ -nt $(NGX_DIR)/objs/$(@F) || { cp $(NGX_DIR)/objs/$(@F) $@ && echo '  LINK    $@'; }
+
+# --------------------------------------------------------------- tests ---
+
+test:
+	$(MAKE) deps
+	$(MAKE) check
+
+# prove reads cmocka's TAP as it reads Perl's. --comments: cmocka says why a
+# test failed in comments.
+RUN_UNIT = CMOCKA_MESSAGE_OUTPUT=TAP prove --failures --comments --exec '' $(UNIT_PROGRAMS)
+RUN_PROVE = prove -It/lib $(PROVE_FLAGS) $(sort $(wildcard t/*.t))
+
+check: SHELL = /bin/bash
+check: all $(UNIT_PROGRAMS)
+	@set -o pipefail; { $(RUN_UNIT) && $(RUN_PROVE); } | tee $(BUILD)/test.log
+	@awk -F '[=, ]+' '/^Files=/ { files += $$2; tests += $$4 } \
+	    END { print "make test: " tests " tests in " files " files, all passed" }' $(BUILD)/test.log
+
+unit: $(UNIT_PROGRAMS)
+	$(RUN_UNIT)
+
+$(BUILD)/unit/%: t/unit/%.c $(LIBEDGESPAN)
+	@mkdir -p $(@D); echo '  CC      $<'
+	$(Q)$(COMPILE) -o $@ $< $(LDFLAGS) $(LIBEDGESPAN) -lcmocka $(LIBS) -lm
+
+bench: all
+	perl t/bench/bench.pl
+
+demo:
+	$(MAKE) deps
+	$(MAKE) all
+	perl examples/demo/demo.pl
+
+# -------------------------------------------------------- dependencies ---
+
+# Servers, compilers, libraries; perl, curl and openssl are for the tests.
+DEBIAN_PACKAGES = nginx nginx-dev apache2-bin apache2-dev gcc libc6-dev make protobuf-c-compiler \
+	protobuf-compiler libprotobuf-c-dev libcurl4-openssl-dev libjansson-dev libcmocka-dev \
+	perl curl openssl
+FEDORA_PACKAGES = nginx nginx-mod-devel httpd httpd-devel gcc make protobuf-c-compiler \
+	protobuf-compiler protobuf-c-devel libcurl-devel jansson-devel libcmocka-devel \
+	perl curl openssl
+ALPINE_PACKAGES = nginx apache2 apache2-dev build-base bash protobuf-c-compiler protoc \
+	protobuf-c-dev curl-dev jansson-dev cmocka-dev pcre2-dev openssl-dev zlib-dev \
+	perl perl-utils curl openssl
+
+# Silent when nothing is missing.
+deps:
+	@if command -v dpkg-query > /dev/null; then \
+	    missing=$$(for package in $(DEBIAN_PACKAGES); do \
+	        dpkg-query -W -f '$${Status}' $$package 2> /dev/null | grep -q 'ok installed' \
+	            || echo $$package; done); \
+	else \
+	    missing=$$(for tool in $(CC) prove nginx protoc-c protoc apr-1-config; do \
+	        command -v $$tool > /dev/null || echo $$tool; done); \
+	fi; \
+	test -z "$$missing" && exit; \
+	echo missing: $$missing; \
+	echo 'Debian, Ubuntu: $(DEBIAN_PACKAGES)'; \
+	echo 'Fedora, RHEL:   $(FEDORA_PACKAGES)'; \
+	echo 'Alpine:         $(ALPINE_PACKAGES), and NGX_SRC=<nginx source>'; \
+	command -v apt-get > /dev/null || exit 1; \
+	if test $$(id -u) -ne 0; then sudo='sudo -E'; fi; \
+	export DEBIAN_FRONTEND=noninteractive; \
+	$$sudo apt-get update && $$sudo apt-get install -y --no-install-recommends $$missing
+
+# ---------------------------------------------------------------- rest ---
+
+FORMATTED = $(wildcard core/*.[ch] httpd_module/*.[ch] t/unit/*.[ch] t/fuzz/*.[ch])
+
+format:
+	$(CLANG_FORMAT) -i $(FORMATTED)
+
+# nginx's layout is beyond clang-format: see ngx_module/.clang-format.
+format-check:
+	$(CLANG_FORMAT) --dry-run --Werror $(FORMATTED)
+	@! grep -nE '.{81}|	| $$' $(wildcard ngx_module/*.[ch]) /dev/null \
+	    || { echo 'ngx_module: over 80 columns, a tab or a trailing blank'; exit 1; }
+
+install: all
+	install -D -m 644 $(NGX_MODULE) '$(DESTDIR)$(NGX_MODULES_DIR)/$(notdir $(NGX_MODULE))'
+	install -D -m 644 $(HTTPD_MODULE) \
+	    '$(DESTDIR)$(shell $(APXS) -q LIBEXECDIR)/$(notdir $(HTTPD_MODULE))'
+
+clean:
+	rm -rf $(BUILD) build-*
+
+-include $(CORE_OBJECTS:.o=.d) $(HTTPD_OBJECTS:.o=.d) $(UNIT_PROGRAMS:=.d)
