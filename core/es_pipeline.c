@@ -127,7 +127,7 @@ static es_collected_t
 collect(es_pipeline_t *pipeline)
 {
     es_queue_t *queue = queue_of(pipeline);
-    uint32_t chunks = queue->shared->chunks;
+    uint32_t chunks = es_queue_used(queue);
     es_collected_t result = {0};
     size_t bytes = 0;
 
@@ -373,7 +373,7 @@ es_pipeline_idle(const es_pipeline_t *pipeline, bool drained)
     if (pipeline->in_flight != 0) {
         return false;
     }
-    for (uint32_t i = 0; drained && i < queue->shared->chunks; i++) {
+    for (uint32_t i = 0; drained && i < es_queue_used(queue); i++) {
         es_range_t range = es_queue_pending(queue, i, pipeline->index);
 
         if (range.from < range.to) {
@@ -407,7 +407,7 @@ es_pipeline_abandon(es_pipeline_t *pipeline, es_drop_t reason)
 {
     const es_queue_t *queue = queue_of(pipeline);
 
-    for (uint32_t i = 0; i < queue->shared->chunks; i++) {
+    for (uint32_t i = 0; i < es_queue_used(queue); i++) {
         es_range_t range = es_queue_pending(queue, i, pipeline->index);
 
         if (range.from < range.to) {

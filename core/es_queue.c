@@ -97,7 +97,7 @@ es_producer_init(es_producer_t *producer, es_queue_t *queue, uint32_t slot)
     pthread_mutex_init(&producer->lock, &attributes);
     pthread_mutexattr_destroy(&attributes);
 
-    for (uint32_t i = 0; i < queue->shared->chunks; i++) {
+    for (uint32_t i = 0; i < es_queue_used(queue); i++) {
         if (atomic_load_explicit(&queue->states[i], memory_order_acquire) != open) {
             continue;
         }
@@ -141,6 +141,13 @@ claim(es_producer_t *producer)
             && atomic_compare_exchange_strong_explicit(
                 &queue->states[i], &expected, state_word(STATE_OPEN, producer->slot),
                 memory_order_acquire, memory_order_relaxed)) {
+            uint32_t used = atomic_load_explicit(&queue->shared->used, memory_order_relaxed);
+
+            while (used <= i
+                   && !atomic_compare_exchange_weak_explicit(&queue->shared->used, &used, i + 1,
+                                                             memory_order_release,
+                                                             memory_order_relaxed)) {
+            }
             return i;
         }
     }
@@ -288,7 +295,7 @@ es_queue_laggard(const es_queue_t *queue, unsigned exporter, const uint64_t *rea
     uint32_t oldest = 0;
     bool found = false;
 
-    for (uint32_t i = 0; i < queue->shared->chunks; i++) {
+    for (uint32_t i = 0; i < es_queue_used(queue); i++) {
         const es_chunk_t *chunk = &queue->chunks[i];
         uint64_t head = atomic_load_explicit(&chunk->head, memory_order_acquire);
         uint64_t tail = atomic_load_explicit(&chunk->tail[exporter], memory_order_relaxed);
@@ -314,9 +321,10 @@ es_queue_laggard(const es_queue_t *queue, unsigned exporter, const uint64_t *rea
 unsigned
 es_queue_reclaim(es_queue_t *queue)
 {
-    unsigned free = 0;
+    uint32_t used = es_queue_used(queue);
+    unsigned free = queue->shared->chunks - used;
 
-    for (uint32_t i = 0; i < queue->shared->chunks; i++) {
+    for (uint32_t i = 0; i < used; i++) {
         es_chunk_t *chunk = &queue->chunks[i];
         uint64_t head, lap;
 

@@ -48,6 +48,7 @@ typedef struct es_queue_shared {
     uint32_t exporters;
     _Atomic uint32_t sleeping; /* the leader waits for its wake-up */
     _Atomic uint32_t seals;    /* chunks sealed so far, wraps */
+    _Atomic uint32_t used;     /* no chunk from here on was ever claimed */
 
     /* Leadership; see es_leader.h. */
     _Atomic uint32_t leading;       /* set by a leader, cleared when it leaves in order */
@@ -114,6 +115,14 @@ typedef struct es_record {
     es_str_t span; /* in the chunk: valid until the range is acknowledged */
     uint16_t resource;
 } es_record_t;
+
+/* How many chunks there are to look at: the lowest are claimed first, so that a
+ * light load leaves most of a large pool alone. */
+static inline uint32_t
+es_queue_used(const es_queue_t *queue)
+{
+    return atomic_load_explicit(&queue->shared->used, memory_order_acquire);
+}
 
 /* What exporter `e` has not had of a chunk: [tail, head), empty if from == to. */
 es_range_t es_queue_pending(const es_queue_t *queue, uint32_t chunk, unsigned exporter);

@@ -70,14 +70,20 @@ es_str_dup(es_str_t s)
     return copy;
 }
 
+/* "000102...fdfeff" */
+#define PAIRS(high)                                                                    \
+    high "0" high "1" high "2" high "3" high "4" high "5" high "6" high "7" high "8"   \
+    high "9" high "a" high "b" high "c" high "d" high "e" high "f"
+
+static const char pairs[] =
+    PAIRS("0") PAIRS("1") PAIRS("2") PAIRS("3") PAIRS("4") PAIRS("5") PAIRS("6") PAIRS("7")
+    PAIRS("8") PAIRS("9") PAIRS("a") PAIRS("b") PAIRS("c") PAIRS("d") PAIRS("e") PAIRS("f");
+
 void
 es_hex(char *out, const uint8_t *bytes, size_t len)
 {
-    static const char digits[] = "0123456789abcdef";
-
     for (size_t i = 0; i < len; i++) {
-        out[2 * i] = digits[bytes[i] >> 4];
-        out[2 * i + 1] = digits[bytes[i] & 15];
+        memcpy(out + 2 * i, pairs + 2 * bytes[i], 2);
     }
 }
 
