@@ -233,22 +233,54 @@ put_size(es_http_writer_t *writer, const es_key_t *key, int64_t size)
     }
 }
 
+static unsigned
+default_port(es_str_t scheme)
+{
+    return es_str_eq(scheme, ES_STR("https")) ? 443 : 80;
+}
+
+#define PORT_SUFFIX_MAX 12
+
+/* ":8080" */
+static es_str_t
+port_suffix(unsigned port, char buffer[PORT_SUFFIX_MAX])
+{
+    char *end = buffer + PORT_SUFFIX_MAX, *at = end;
+
+    do {
+        *--at = (char) ('0' + port % 10);
+        port /= 10;
+    } while (port != 0);
+    *--at = ':';
+    return es_str(at, (size_t) (end - at));
+}
+
 /* url.full of a CLIENT span. There are no credentials in it: a gateway puts
  * none into the target it sends. */
 static void
 put_url(es_http_writer_t *writer, es_str_t path, es_str_t query)
 {
     const es_http_t *http = writer->http;
-    char url[ES_SPAN_VALUE_MAX];
-    const es_str_t parts[] = {
-        http->scheme, ES_STR("://"), http->host, path, query.len != 0 ? ES_STR("?") : ES_STR_NONE,
-        query,
-    };
-    size_t at = 0;
+    char url[ES_SPAN_VALUE_MAX], digits[PORT_SUFFIX_MAX];
+    es_str_t host, port_text = ES_STR_NONE;
+    unsigned port;
 
     if (http->host.len == 0) {
         return;
     }
+    es_http_split_host(http->host, &host, &port);
+    if (port == 0 && http->server_port != 0 && http->server_port != default_port(http->scheme)) {
+        port_text = port_suffix(http->server_port, digits);
+    }
+
+    const es_str_t parts[] = {
+        http->scheme,    ES_STR("://"),
+        http->host,      port_text,
+        path,            query.len != 0 ? ES_STR("?") : ES_STR_NONE,
+        query,
+    };
+    size_t at = 0;
+
     for (size_t i = 0; i < COUNT(parts); i++) {
         size_t room = sizeof(url) - at, len = parts[i].len < room ? parts[i].len : room;
 
@@ -258,12 +290,6 @@ put_url(es_http_writer_t *writer, es_str_t path, es_str_t query)
         }
     }
     put_string(writer, &key_url_full, es_str(url, at));
-}
-
-static unsigned
-default_port(es_str_t scheme)
-{
-    return es_str_eq(scheme, ES_STR("https")) ? 443 : 80;
 }
 
 static void
