@@ -326,6 +326,17 @@ typedef struct es_attribute {
     es_str_t value;
 } es_attribute_t;
 
+/* error.type where no status tells it, in the same words for both servers. */
+#define ES_ERROR_CONNECTION_FAILED ES_STR("connection_failed")
+#define ES_ERROR_TIMEOUT ES_STR("timeout")
+#define ES_ERROR_NO_RESPONSE ES_STR("no_response")
+#define ES_ERROR_TRUNCATED ES_STR("upstream_response_truncated")
+
+/* edgespan.reason: why an exchange ended so, where that is no error. */
+#define ES_REASON_CLIENT_CLOSED ES_STR("client_closed_request")
+#define ES_REASON_SERVER_CLOSED ES_STR("connection_closed_without_response")
+#define ES_REASON_REQUEST_TIMEOUT ES_STR("request_timeout")
+
 /* One try of an upstream. Times are monotonic ns; 0 means unknown. */
 typedef struct es_http_try {
     es_str_t peer_address;

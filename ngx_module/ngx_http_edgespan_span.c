@@ -175,15 +175,15 @@ ngx_http_edgespan_set_result(ngx_http_request_t *r, es_http_t *http)
         switch (status) {
 
         case NGX_HTTP_CLIENT_CLOSED_REQUEST:
-            http->reason = ES_STR("client_closed_request");
+            http->reason = ES_REASON_CLIENT_CLOSED;
             break;
 
         case NGX_HTTP_CLOSE:
-            http->reason = ES_STR("connection_closed_without_response");
+            http->reason = ES_REASON_SERVER_CLOSED;
             break;
 
         case NGX_HTTP_REQUEST_TIME_OUT:
-            http->reason = ES_STR("request_timeout");
+            http->reason = ES_REASON_REQUEST_TIMEOUT;
             break;
         }
 
@@ -200,10 +200,10 @@ ngx_http_edgespan_set_result(ngx_http_request_t *r, es_http_t *http)
     }
 
     if (c->error || c->timedout || c->read->error || c->write->error) {
-        http->reason = ES_STR("client_closed_request");
+        http->reason = ES_REASON_CLIENT_CLOSED;
 
     } else if (r->upstream != NULL) {
-        http->error_type = ES_STR("upstream_response_truncated");
+        http->error_type = ES_ERROR_TRUNCATED;
     }
 }
 
@@ -387,13 +387,13 @@ ngx_http_edgespan_set_try(ngx_http_edgespan_ctx_t *ctx, ngx_uint_t n,
         try->status = state->status;
 
     } else if (state->status == NGX_HTTP_GATEWAY_TIME_OUT) {
-        try->error_type = ES_STR("timeout");
+        try->error_type = ES_ERROR_TIMEOUT;
 
     } else if (state->connect_time == (ngx_msec_t) -1) {
-        try->error_type = ES_STR("connection_failed");
+        try->error_type = ES_ERROR_CONNECTION_FAILED;
 
     } else {
-        try->error_type = ES_STR("no_response");
+        try->error_type = ES_ERROR_NO_RESPONSE;
     }
 
     return try->start_mono_ns;
