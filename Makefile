@@ -213,11 +213,11 @@ deps:
 FORMATTED = $(wildcard core/*.[ch] httpd_module/*.[ch] t/unit/*.[ch] t/fuzz/*.[ch])
 
 format:
-	$(CLANG_FORMAT) -i $(FORMATTED)
+	$(Q)$(CLANG_FORMAT) -i $(FORMATTED)
 
 # nginx's layout is beyond clang-format: see ngx_module/.clang-format.
 format-check:
-	$(CLANG_FORMAT) --dry-run --Werror $(FORMATTED)
+	$(Q)$(CLANG_FORMAT) --dry-run --Werror $(FORMATTED)
 	@! grep -nE '.{81}|	| $$' $(wildcard ngx_module/*.[ch]) /dev/null \
 	    || { echo 'ngx_module: over 80 columns, a tab or a trailing blank'; exit 1; }
 

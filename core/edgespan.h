@@ -164,8 +164,8 @@ size_t es_stats_area_size(void);
  * aligned to 64, its content of no matter; `stats_area` is of
  * es_stats_area_size() bytes, zeroed when the server started, and not touched
  * here. Both and the config are borrowed for the generation's life. */
-bool es_generation_create(es_generation_t **generation, const es_config_t *config,
-                          void *queue_area, void *stats_area, es_error_t *error) ES_MUST_CHECK;
+bool es_generation_create(es_generation_t **generation, const es_config_t *config, void *queue_area,
+                          void *stats_area, es_error_t *error) ES_MUST_CHECK;
 
 /* Closes this process's descriptors of the generation. In the parent any time;
  * in a serving process only after es_provider_stop(). */

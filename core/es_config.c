@@ -116,8 +116,7 @@ es_config_finish(es_config_t *config, unsigned processes, es_error_t *error)
                        "queue_size %lluk is too small for %u serving processes: it takes %lluk "
                        "or more, %u chunks of %uk each",
                        (unsigned long long) given >> 10, processes,
-                       (unsigned long long) least >> 10, CHUNKS_PER_PROCESS,
-                       ES_CHUNK_SIZE >> 10);
+                       (unsigned long long) least >> 10, CHUNKS_PER_PROCESS, ES_CHUNK_SIZE >> 10);
     }
     config->queue_size = given != 0 ? given : ES_QUEUE_SIZE_DEFAULT;
     if (config->queue_size < least) {

@@ -17,10 +17,10 @@ struct es_protocol;
 /* Every string is the config's own. */
 struct es_exporter_config {
     es_config_t *config;
-    char *endpoint;                     /* as given */
-    char *protocol_name;                /* as given, NULL: infer */
-    const struct es_protocol *protocol; /* set by es_exporter_finish() */
-    char *target;                       /* the URL to post to, or a path */
+    char *endpoint;                         /* as given */
+    char *protocol_name;                    /* as given, NULL: infer */
+    const struct es_protocol *protocol;     /* set by es_exporter_finish() */
+    char *target;                           /* the URL to post to, or a path */
     char *headers[ES_EXPORTER_HEADERS_MAX]; /* "Name: value" */
     unsigned headers_count;
     uint64_t interval_ns;

@@ -52,7 +52,7 @@ bool
 es_parse_size(es_str_t text, uint64_t *bytes)
 {
     static const es_unit_t units[] = {
-        {"", 1}, {"k", UINT64_C(1) << 10}, {"m", UINT64_C(1) << 20}, {"g", UINT64_C(1) << 30},
+        {"", 1},   {"k", UINT64_C(1) << 10}, {"m", UINT64_C(1) << 20}, {"g", UINT64_C(1) << 30},
         {NULL, 0},
     };
 
@@ -156,8 +156,7 @@ set_number(uint64_t *field, const es_option_t *option, es_str_t value, es_error_
 }
 
 bool
-es_exporter_option(es_exporter_config_t *exporter, es_str_t name, es_str_t value,
-                   es_error_t *error)
+es_exporter_option(es_exporter_config_t *exporter, es_str_t name, es_str_t value, es_error_t *error)
 {
     char known[256] = "";
     size_t at = 0;
@@ -181,8 +180,8 @@ es_exporter_option(es_exporter_config_t *exporter, es_str_t name, es_str_t value
         return option->type == OPTION_STRING ? set_string(field, option, value, error)
                                              : set_number(field, option, value, error);
     }
-    return es_fail(error, "unknown exporter option \"%.*s\": there are %s and header",
-                   ES_ARG(name), known);
+    return es_fail(error, "unknown exporter option \"%.*s\": there are %s and header", ES_ARG(name),
+                   known);
 }
 
 /* RFC 9110, 5.6.2. */
@@ -212,8 +211,7 @@ is_field_value(es_str_t s)
 }
 
 bool
-es_exporter_header(es_exporter_config_t *exporter, es_str_t name, es_str_t value,
-                   es_error_t *error)
+es_exporter_header(es_exporter_config_t *exporter, es_str_t name, es_str_t value, es_error_t *error)
 {
     char *line;
 

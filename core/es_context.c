@@ -19,8 +19,7 @@ es_traceparent_parse(es_str_t value, es_span_context_t *context)
     }
 
     /* Only version 00 has a known end; a later one may go on after a dash. */
-    if (value.len > ES_TRACEPARENT_LEN
-        && (version == 0 || value.data[ES_TRACEPARENT_LEN] != '-')) {
+    if (value.len > ES_TRACEPARENT_LEN && (version == 0 || value.data[ES_TRACEPARENT_LEN] != '-')) {
         return false;
     }
 

@@ -128,8 +128,7 @@ es_endpoint_resolve(es_exporter_config_t *exporter, es_error_t *error)
         es_protocol_names(names, sizeof(names));
         return es_fail(error, "unknown protocol \"%.*s\": there are %s", ES_ARG(name), names);
     }
-    if (exporter->protocol == &es_protocol_file
-        || es_str_eq(endpoint.scheme, ES_STR("file"))) {
+    if (exporter->protocol == &es_protocol_file || es_str_eq(endpoint.scheme, ES_STR("file"))) {
         if (!inferred && exporter->protocol != &es_protocol_file) {
             return refuse(exporter, "is a file and no URL to post to", error);
         }
@@ -157,9 +156,8 @@ es_endpoint_resolve(es_exporter_config_t *exporter, es_error_t *error)
         if (!resolve_http(exporter, &endpoint, error)) {
             return false;
         }
-        es_config_log(exporter->config, ES_LOG_NOTICE,
-                      "endpoint \"%s\": spans go to %s as %s", exporter->endpoint,
-                      exporter->target, exporter->protocol->name);
+        es_config_log(exporter->config, ES_LOG_NOTICE, "endpoint \"%s\": spans go to %s as %s",
+                      exporter->endpoint, exporter->target, exporter->protocol->name);
         return true;
     }
     return resolve_http(exporter, &endpoint, error);

@@ -126,8 +126,7 @@ open_pipelines(es_exporter_t *exporter)
     es_error_t error;
 
     for (unsigned i = 0; i < config->exporters_count; i++) {
-        if (config->exporters[i]->protocol->sender->needs_transport
-            && exporter->transport == NULL
+        if (config->exporters[i]->protocol->sender->needs_transport && exporter->transport == NULL
             && (exporter->transport = es_transport_create(&error)) == NULL) {
             goto failed;
         }
@@ -211,7 +210,8 @@ stopping_turn(es_exporter_t *exporter)
         }
         return true;
     }
-    turn_all(exporter, alone && now + quiesce < deadline ? ES_TURN_DRAIN : ES_TURN_FINISH, deadline);
+    turn_all(exporter, alone && now + quiesce < deadline ? ES_TURN_DRAIN : ES_TURN_FINISH,
+             deadline);
     return is_idle(exporter, alone);
 }
 
@@ -384,8 +384,7 @@ static void
 restore_scheduling(const es_generation_t *generation)
 {
     if (generation->has_affinity) {
-        pthread_setaffinity_np(pthread_self(), sizeof(generation->affinity),
-                               &generation->affinity);
+        pthread_setaffinity_np(pthread_self(), sizeof(generation->affinity), &generation->affinity);
     }
     setpriority(PRIO_PROCESS, (id_t) gettid(), generation->priority);
 }

@@ -3,7 +3,6 @@
 #include "es_span_key.h"
 #include "es_str.h"
 
-
 #define REDACTED "REDACTED"
 #define NAME_MAX_SIZE 256
 
@@ -15,9 +14,8 @@ static const es_str_t known_methods[] = {
 
 /* The conventions' default list of sensitive query keys, case-sensitive. */
 static const es_str_t secret_keys[] = {
-    {"AWSAccessKeyId", 14},       {"Signature", 9},
-    {"sig", 3},                   {"X-Goog-Signature", 16},
-    {"X-Amz-Signature", 15},      {"X-Amz-Credential", 16},
+    {"AWSAccessKeyId", 14},       {"Signature", 9},        {"sig", 3},
+    {"X-Goog-Signature", 16},     {"X-Amz-Signature", 15}, {"X-Amz-Credential", 16},
     {"X-Amz-Security-Token", 20},
 };
 
@@ -274,9 +272,8 @@ put_url(es_http_writer_t *writer, es_str_t path, es_str_t query)
     }
 
     const es_str_t parts[] = {
-        http->scheme,    ES_STR("://"),
-        http->host,      port_text,
-        path,            query.len != 0 ? ES_STR("?") : ES_STR_NONE,
+        http->scheme, ES_STR("://"), http->host,
+        port_text,    path,          query.len != 0 ? ES_STR("?") : ES_STR_NONE,
         query,
     };
     size_t at = 0;

@@ -61,9 +61,9 @@ answered(void *data, const es_response_t *response)
     } else if (response->status == 0) {
         snprintf(result.message, sizeof(result.message), "%s", response->failure);
     } else {
-        result.outcome = ok                                ? ES_DELIVERED
+        result.outcome = ok                               ? ES_DELIVERED
                          : is_retryable(response->status) ? ES_RETRY
-                                                           : ES_REJECTED;
+                                                          : ES_REJECTED;
         result.retry_after_ns = response->retry_after_ns;
         format->read_answer(response->body, ok, &result);
         if (!ok) {
@@ -103,8 +103,8 @@ http_send(void *data, es_delivery_t *delivery)
                 .content_type = exporter->protocol->format->content_type,
                 .body = delivery->body,
                 .size = delivery->size,
-                .timeout_ns = delivery->deadline_ns > now + ES_MS ? delivery->deadline_ns - now
-                                                                  : ES_MS,
+                .timeout_ns =
+                    delivery->deadline_ns > now + ES_MS ? delivery->deadline_ns - now : ES_MS,
                 .done = answered,
                 .data = slot,
             });

@@ -140,12 +140,10 @@ collect(es_pipeline_t *pipeline)
         kept = &pipeline->ranges[result.ranges++];
         *kept = range;
         while (!result.full
-               && es_queue_read(queue, &range, &pipeline->records[result.spans],
-                                &result.corrupt)) {
+               && es_queue_read(queue, &range, &pipeline->records[result.spans], &result.corrupt)) {
             bytes += pipeline->records[result.spans].span.len;
             result.spans++;
-            result.full =
-                result.spans == pipeline->config->batch_size || bytes >= BATCH_BYTES_MAX;
+            result.full = result.spans == pipeline->config->batch_size || bytes >= BATCH_BYTES_MAX;
         }
         kept->to = range.from;
     }
@@ -336,9 +334,9 @@ es_pipeline_turn(es_pipeline_t *pipeline, es_turn_t turn, uint64_t deadline_ns)
     }
 
     for (;;) {
-        bool may_send = turn != ES_TURN_FINISH && pipeline->in_flight < ES_IN_FLIGHT_MAX
-                        && (!pipeline->failing
-                            || (pipeline->in_flight == 0 && now >= pipeline->retry_at));
+        bool may_send =
+            turn != ES_TURN_FINISH && pipeline->in_flight < ES_IN_FLIGHT_MAX
+            && (!pipeline->failing || (pipeline->in_flight == 0 && now >= pipeline->retry_at));
 
         if (!may_send) {
             break;
@@ -359,7 +357,8 @@ es_pipeline_turn(es_pipeline_t *pipeline, es_turn_t turn, uint64_t deadline_ns)
 uint64_t
 es_pipeline_due(const es_pipeline_t *pipeline)
 {
-    if (pipeline->in_flight != 0 && (pipeline->failing || pipeline->in_flight == ES_IN_FLIGHT_MAX)) {
+    if (pipeline->in_flight != 0
+        && (pipeline->failing || pipeline->in_flight == ES_IN_FLIGHT_MAX)) {
         return UINT64_MAX; /* an answer comes first */
     }
     return pipeline->failing ? pipeline->retry_at : pipeline->flush_at;

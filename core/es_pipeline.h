@@ -32,11 +32,11 @@ typedef struct es_pipeline {
     unsigned waiting;          /* batches to be sent (again) */
     unsigned in_flight;        /* batches at the destination */
 
-    uint64_t *read;        /* per chunk: how far batches were built */
-    es_range_t *ranges;    /* of the batch in the making, one per chunk at most */
-    es_record_t *records;  /* likewise, batch_size of them */
-    uint32_t next_chunk; /* where to begin, so that no chunk starves */
-    uint64_t flush_at;   /* when an incomplete batch is sent, too */
+    uint64_t *read;       /* per chunk: how far batches were built */
+    es_range_t *ranges;   /* of the batch in the making, one per chunk at most */
+    es_record_t *records; /* likewise, batch_size of them */
+    uint32_t next_chunk;  /* where to begin, so that no chunk starves */
+    uint64_t flush_at;    /* when an incomplete batch is sent, too */
 
     bool failing;
     uint64_t retry_at;

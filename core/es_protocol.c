@@ -39,7 +39,7 @@ es_protocol_names(char *out, size_t size)
 
     out[0] = '\0';
     for (size_t i = 0; i < PROTOCOLS && at < size; i++) {
-        at += (size_t) snprintf(out + at, size - at, "%s%s", i != 0 ? ", " : "",
-                                protocols[i]->name);
+        at +=
+            (size_t) snprintf(out + at, size - at, "%s%s", i != 0 ? ", " : "", protocols[i]->name);
     }
 }

@@ -25,8 +25,8 @@ typedef enum es_outcome {
 typedef struct es_result {
     es_outcome_t outcome;
     uint64_t retry_after_ns;
-    uint64_t rejected;  /* spans refused though delivered */
-    char message[256];  /* for the log; empty if there is nothing to say */
+    uint64_t rejected; /* spans refused though delivered */
+    char message[256]; /* for the log; empty if there is nothing to say */
 } es_result_t;
 
 /* One batch on its way; the owner keeps it until `done` was called, once, from

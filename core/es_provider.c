@@ -72,7 +72,8 @@ es_generation_destroy(es_generation_t *generation)
 static bool
 start_thread(es_provider_t *provider)
 {
-    size_t stack = STACK_SIZE > (size_t) PTHREAD_STACK_MIN ? STACK_SIZE : (size_t) PTHREAD_STACK_MIN;
+    size_t stack =
+        STACK_SIZE > (size_t) PTHREAD_STACK_MIN ? STACK_SIZE : (size_t) PTHREAD_STACK_MIN;
     pthread_attr_t attributes;
     sigset_t blocked, before;
     int code;

@@ -306,8 +306,7 @@ es_queue_laggard(const es_queue_t *queue, unsigned exporter, const uint64_t *rea
             continue;
         }
         for (unsigned e = 0; e < queue->shared->exporters; e++) {
-            done_elsewhere |=
-                atomic_load_explicit(&chunk->tail[e], memory_order_relaxed) >= head;
+            done_elsewhere |= atomic_load_explicit(&chunk->tail[e], memory_order_relaxed) >= head;
         }
         if (done_elsewhere && (!found || age > oldest)) {
             *range = (es_range_t){.chunk = i, .from = tail, .to = head};

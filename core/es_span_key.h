@@ -18,7 +18,10 @@ typedef struct es_key {
     char name[38];
 } es_key_t;
 
-#define ES_KEY(literal) {0x0a, sizeof(literal) - 1, literal}
+#define ES_KEY(literal)                    \
+    {                                      \
+        0x0a, sizeof(literal) - 1, literal \
+    }
 
 static inline es_str_t
 es_key_str(const es_key_t *key)

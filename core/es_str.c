@@ -71,6 +71,7 @@ es_str_dup(es_str_t s)
 }
 
 /* "000102...fdfeff" */
+/* clang-format off */
 #define PAIRS(high)                                                                    \
     high "0" high "1" high "2" high "3" high "4" high "5" high "6" high "7" high "8"   \
     high "9" high "a" high "b" high "c" high "d" high "e" high "f"
@@ -78,6 +79,7 @@ es_str_dup(es_str_t s)
 static const char pairs[] =
     PAIRS("0") PAIRS("1") PAIRS("2") PAIRS("3") PAIRS("4") PAIRS("5") PAIRS("6") PAIRS("7")
     PAIRS("8") PAIRS("9") PAIRS("a") PAIRS("b") PAIRS("c") PAIRS("d") PAIRS("e") PAIRS("f");
+/* clang-format on */
 
 void
 es_hex(char *out, const uint8_t *bytes, size_t len)

@@ -15,12 +15,12 @@
 typedef struct es_transport es_transport_t;
 typedef struct es_call es_call_t;
 
-#define ES_RESPONSE_KEPT 4096                     /* bytes given to the caller */
-#define ES_RESPONSE_MAX (UINT64_C(4) << 20)       /* beyond it the call fails */
+#define ES_RESPONSE_KEPT 4096               /* bytes given to the caller */
+#define ES_RESPONSE_MAX (UINT64_C(4) << 20) /* beyond it the call fails */
 
 typedef struct es_response {
-    unsigned status;         /* 0: no response, see `failure` */
-    es_str_t body;           /* at most ES_RESPONSE_KEPT bytes, valid in the callback */
+    unsigned status; /* 0: no response, see `failure` */
+    es_str_t body;   /* at most ES_RESPONSE_KEPT bytes, valid in the callback */
     bool too_large;
     uint64_t retry_after_ns; /* Retry-After in either of its forms, 0: none */
     const char *failure;     /* in words, if status is 0 */

@@ -305,6 +305,27 @@ flags(void **state)
 }
 
 static void
+hex(void **state)
+{
+    uint8_t bytes[256], back[256];
+    char out[2 + 2 * 256], expected[3];
+
+    (void) state;
+    for (unsigned i = 0; i < 256; i++) {
+        bytes[i] = (uint8_t) i;
+    }
+    memset(out, '#', sizeof(out));
+    es_hex(out + 1, bytes, sizeof(bytes));
+    assert_true(out[0] == '#' && out[1 + 2 * 256] == '#');
+    for (unsigned i = 0; i < 256; i++) {
+        snprintf(expected, sizeof(expected), "%02x", i);
+        assert_memory_equal(out + 1 + 2 * i, expected, 2);
+    }
+    assert_true(es_unhex(back, out + 1, sizeof(back)));
+    assert_memory_equal(back, bytes, sizeof(bytes));
+}
+
+static void
 format(void **state)
 {
     static const struct {
@@ -725,6 +746,7 @@ main(void)
         cmocka_unit_test(traceparent_parser),
         cmocka_unit_test(traceparent_mutations),
         cmocka_unit_test(flags),
+        cmocka_unit_test(hex),
         cmocka_unit_test(format),
         cmocka_unit_test(tracestate_vectors),
         cmocka_unit_test(tracestate_parser),

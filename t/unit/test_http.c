@@ -370,7 +370,22 @@ client_span(void **state)
     has_not("url.query");
     has_not("http.route");
 
+    /* The port that the host does not name, unless it is the scheme's. */
     http.target = ES_STR("/");
+    http.host = ES_STR("backend");
+    http.server_port = 65535;
+    write_span(&http, 0);
+    has_string("url.full", "http://backend:65535/");
+    has_int("server.port", 65535);
+    http.server_port = 80;
+    write_span(&http, 0);
+    has_string("url.full", "http://backend/");
+    http.host = ES_STR("backend:81");
+    write_span(&http, 0);
+    has_string("url.full", "http://backend:81/");
+    has_int("server.port", 81);
+
+    http.server_port = 0;
     http.host = ES_STR("[2001:db8::1]");
     http.scheme = ES_STR("https");
     write_span(&http, 0);

@@ -770,6 +770,43 @@ untouched_memory(void **state)
     munmap(area, size);
 }
 
+/* Only the chunks that were ever claimed have to be looked at. */
+static void
+used(void **state)
+{
+    es_queue_t queue;
+    void *area = queue_map(&queue, 8, 1);
+    es_producer_t a, b;
+    uint32_t count = 0;
+
+    (void) state;
+    assert_int_equal(es_queue_used(&queue), 0);
+    assert_int_equal(es_queue_reclaim(&queue), 8);
+    es_producer_init(&a, &queue, 0);
+    es_producer_init(&b, &queue, 1);
+    assert_int_equal(es_queue_used(&queue), 0);
+    assert_int_equal(push(&a, count++, 1000), ES_PUSH_OK);
+    assert_int_equal(es_queue_used(&queue), 1);
+    assert_int_equal(push(&b, 1000, 1000), ES_PUSH_OK);
+    assert_int_equal(es_queue_used(&queue), 2);
+    while (a.chunk == 0) {
+        assert_int_equal(push(&a, count++, 1000), ES_PUSH_OK);
+    }
+    assert_int_equal(es_queue_used(&queue), 3);
+
+    /* The freed one is taken again before a new one. */
+    assert_int_equal(drain(&queue, 0, 0, 0), count - 1);
+    assert_int_equal(es_queue_reclaim(&queue), 6);
+    while (a.chunk == 2) {
+        assert_int_equal(push(&a, count++, 1000), ES_PUSH_OK);
+    }
+    assert_int_equal(a.chunk, 0);
+    assert_int_equal(es_queue_used(&queue), 3);
+    es_producer_dispose(&a);
+    es_producer_dispose(&b);
+    queue_unmap(area, 8);
+}
+
 static void
 layout(void **state)
 {
@@ -880,6 +917,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(layout),
+        cmocka_unit_test(used),
         cmocka_unit_test(round_trips),
         cmocka_unit_test(brim),
         cmocka_unit_test(empty_record),

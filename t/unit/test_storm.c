@@ -18,8 +18,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { PROCESSES = 4, EXPORTERS = 2, IDS_MAX = 8 << 20, SPAN_MIN = 300, SPAN_MAX = 450,
-       FAILS_EVERY = 100 };
+enum {
+    PROCESSES = 4,
+    EXPORTERS = 2,
+    IDS_MAX = 8 << 20,
+    SPAN_MIN = 300,
+    SPAN_MAX = 450,
+    FAILS_EVERY = 100
+};
 
 /* In shared memory, so that it outlives whoever wrote it. */
 typedef struct storm {
