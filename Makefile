@@ -95,9 +95,13 @@ $(LIBEDGESPAN): $(CORE_OBJECTS) $(BUILD)/objects
 # --------------------------------------------------------------- httpd ---
 
 # httpd does not mark its module for export; the version script hides the rest.
-HTTPD_COMPILE = $(COMPILE) -fvisibility=default $(shell $(APXS) -q CFLAGS) \
-	-I$(shell $(APXS) -q INCLUDEDIR) $(shell apr-1-config --includes --cppflags) \
-	$(shell apu-1-config --includes)
+# clang warns of {NULL} at the end of its tables, and of APR's macros unless they
+# come from a system header.
+HTTPD_INCLUDES = -I$(shell $(APXS) -q INCLUDEDIR) \
+	$(shell apr-1-config --includes; apu-1-config --includes)
+HTTPD_COMPILE = $(COMPILE) -fvisibility=default -Wno-missing-field-initializers \
+	$(shell $(APXS) -q CFLAGS) $(shell apr-1-config --cppflags) \
+	$(patsubst -I%,-isystem %,$(filter-out -I/usr/include,$(HTTPD_INCLUDES)))
 
 $(BUILD)/httpd_module/%.o: httpd_module/%.c $(BUILD)/compile
 	@mkdir -p $(@D); echo '  CC      $<'
@@ -141,7 +145,7 @@ $(BUILD)/nginx/configured: $(BUILD)/nginx/inputs config core/proto/es_otlp.proto
 $(NGX_MODULE): $(BUILD)/nginx/configured FORCE
 	@+MAKEFLAGS="$${MAKEFLAGS%%-- *}" $(MAKE) -s --no-print-directory -C $(NGX_DIR) \
 	    -f objs/Makefile modules
-	@test $@ -nt $(NGX_DIR)/objs/$(@F) || { cp $(NGX_DIR)/objs/$(@F) $@ && echo '  LINK    $@'; }
+	@test $@ -nt $(NGX_DIR)/objs/$(@F) || { rm -f $@ && cp $(NGX_DIR)/objs/$(@F) $@ && echo '  LINK    $@'; }
 
 # --------------------------------------------------------------- tests ---
 

@@ -142,6 +142,9 @@ enum {
     ES_CONTEXT_PROPAGATE = ES_CONTEXT_EXTRACT | ES_CONTEXT_INJECT,
 };
 
+/* A key of an attribute: not empty, valid UTF-8. */
+bool es_check_attribute_key(es_str_t key, es_error_t *error) ES_MUST_CHECK;
+
 /* "propagate", "extract", "inject" or "ignore". */
 bool es_parse_trace_context(es_str_t text, unsigned *mode, es_error_t *error) ES_MUST_CHECK;
 
@@ -177,13 +180,14 @@ void es_generation_destroy(es_generation_t *generation);
 bool es_provider_start(es_provider_t **provider, es_generation_t *generation, const es_log_t *log,
                        es_error_t *error) ES_MUST_CHECK;
 
-/* Asks the exporter to stop and takes the absolute deadline, shutdown_timeout
- * from now. Async-signal-safe; later calls change nothing. */
-void es_provider_stopping(es_provider_t *provider);
+/* Asks the exporter to stop and takes the absolute deadline: shutdown_timeout
+ * from now, but no more than `at_most_ns`, which is what the server leaves a
+ * process before it kills it. Async-signal-safe; later calls change nothing. */
+void es_provider_stopping(es_provider_t *provider, uint64_t at_most_ns);
 
-/* Waits until the exporter has ended (shutdown_timeout plus at most 0.2 s) and
- * frees the provider. No request may use it any more. Calls
- * es_provider_stopping() itself. */
+/* Waits until the exporter has ended (the deadline plus at most 0.2 s) and frees
+ * the provider. No request may use it any more. Calls es_provider_stopping()
+ * itself, which changes nothing where that was called before. */
 void es_provider_stop(es_provider_t *provider);
 
 /* Waits likewise, but only waits: async-signal-safe, for a server that ends
@@ -261,7 +265,8 @@ typedef struct es_trace {
     uint64_t start_mono_ns;   /* monotonic, of the same moment */
     bool has_parent;
     bool joined;  /* the ids are fixed */
-    bool decided; /* some place traced this request */
+    bool decided; /* the place takes part */
+    bool kept;    /* a place before an internal redirect sampled it */
     bool sealed;  /* the decision was shown outside and is fixed */
 } es_trace_t;
 
@@ -277,10 +282,16 @@ void es_trace_started_at(es_trace_t *trace, uint64_t wall_ns);
  * Does nothing when the ids are fixed already. */
 void es_trace_join(es_trace_t *trace, const es_carrier_t *carrier, const es_pool_t *pool);
 
-/* Decides by the sampler; later calls decide again until the trace is sealed
- * (an internal redirect may switch sampling on, never off). `on` false: take
- * part, not sampled. */
+/* Decides by the sampler; later calls decide again until the trace is sealed.
+ * `on` false: take part, not sampled. */
 void es_trace_decide(es_trace_t *trace, bool on, uint64_t threshold);
+
+/* Takes back what was decided: the place turned out to be another, and that one
+ * takes no part. */
+void es_trace_leave(es_trace_t *trace);
+
+/* An internal redirect: what comes may switch sampling on, never off. */
+void es_trace_redirected(es_trace_t *trace);
 
 /* Fixes the decision: call before it is shown outside. */
 void es_trace_seal(es_trace_t *trace);
@@ -363,7 +374,8 @@ typedef struct es_http {
     es_str_t method;
     es_str_t target; /* as in the request line: /path?query, absolute form, ... */
     es_str_t scheme;
-    es_str_t host; /* the Host value or :authority, with or without a port */
+    es_str_t host; /* the Host value or :authority, with or without a port; a
+                      target in absolute form has its own, which counts */
     es_str_t protocol_version;
     es_str_t route;
     es_str_t user_agent;
@@ -385,8 +397,8 @@ typedef struct es_http {
     unsigned tries_count;
 } es_http_t;
 
-/* Splits "host", "host:port", "[v6]:port" as servers write addresses; 0: no
- * port. The brackets go. Both results borrow the input. */
+/* Splits "host", "host:port", "[v6]:port" and "unix:/path" as servers write
+ * addresses; 0: no port. Brackets and "unix:" go. Results borrow the input. */
 void es_http_split_host(es_str_t authority, es_str_t *host, unsigned *port);
 
 /* Ends a span: writes it and puts it into the queue. Only for sampled traces.

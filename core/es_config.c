@@ -34,6 +34,7 @@ exporter_destroy(es_exporter_config_t *exporter)
     free(exporter->endpoint);
     free(exporter->protocol_name);
     free(exporter->target);
+    free(exporter->name);
     free(exporter);
 }
 

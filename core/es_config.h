@@ -21,6 +21,7 @@ struct es_exporter_config {
     char *protocol_name;                    /* as given, NULL: infer */
     const struct es_protocol *protocol;     /* set by es_exporter_finish() */
     char *target;                           /* the URL to post to, or a path */
+    char *name;                             /* the same without credentials, for logs */
     char *headers[ES_EXPORTER_HEADERS_MAX]; /* "Name: value" */
     unsigned headers_count;
     uint64_t interval_ns;

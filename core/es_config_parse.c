@@ -2,6 +2,7 @@
 
 #include "es_clock.h"
 #include "es_config.h"
+#include "es_utf8.h"
 
 #include <stddef.h>
 #include <stdio.h>
@@ -64,6 +65,16 @@ es_is_true(es_str_t text)
 {
     return es_str_eq(text, ES_STR("1")) || es_str_ieq(text, ES_STR("on"))
            || es_str_ieq(text, ES_STR("true"));
+}
+
+bool
+es_check_attribute_key(es_str_t key, es_error_t *error)
+{
+    if (key.len == 0 || es_utf8_measure(key, key.len).size != key.len) {
+        return es_fail(error, "invalid attribute \"%.*s\": its name is not empty and valid UTF-8",
+                       ES_ARG(key));
+    }
+    return true;
 }
 
 bool

@@ -58,6 +58,23 @@ authority_valid(es_str_t authority)
     return authority.len != 0 && colon != 0;
 }
 
+/* "http://user:password@host/" without what is nobody's business. */
+static char *
+without_credentials(const char *url)
+{
+    const char *authority = strstr(url, "://"), *end, *at;
+    char *copy = es_str_dup(es_cstr(url));
+
+    authority = authority != NULL ? authority + 3 : url;
+    end = authority + strcspn(authority, "/?#");
+    for (at = end; at > authority && at[-1] != '@'; at--) {
+    }
+    if (copy != NULL) {
+        strcpy(copy + (authority - url), at);
+    }
+    return copy;
+}
+
 static bool
 set_target(es_exporter_config_t *exporter, const char *format, es_str_t a, es_str_t b,
            es_error_t *error)
@@ -69,17 +86,23 @@ set_target(es_exporter_config_t *exporter, const char *format, es_str_t a, es_st
         return es_fail(error, "the endpoint is longer than %zu bytes", sizeof(text));
     }
     free(exporter->target);
+    free(exporter->name);
     exporter->target = es_str_dup(es_cstr(text));
-    return exporter->target != NULL || es_fail(error, "no memory");
+    exporter->name = without_credentials(text);
+    return (exporter->target != NULL && exporter->name != NULL) || es_fail(error, "no memory");
 }
 
 static bool
 refuse(const es_exporter_config_t *exporter, const char *what, es_error_t *error)
 {
-    return es_fail(error,
-                   "endpoint \"%.200s\" %s: give http://host:4318" TRACES_PATH
-                   " (protocol http/protobuf) or file:///path",
-                   exporter->endpoint, what);
+    char *endpoint = without_credentials(exporter->endpoint);
+
+    es_fail(error,
+            "endpoint \"%.200s\" %s: give http://host:4318" TRACES_PATH
+            " (protocol http/protobuf) or file:///path",
+            endpoint != NULL ? endpoint : "", what);
+    free(endpoint);
+    return false;
 }
 
 static bool
@@ -116,6 +139,7 @@ es_endpoint_resolve(es_exporter_config_t *exporter, es_error_t *error)
     bool http = es_str_eq(endpoint.scheme, ES_STR("http"))
                 || es_str_eq(endpoint.scheme, ES_STR("https")) || endpoint.scheme.len == 0;
     bool inferred = exporter->protocol_name == NULL;
+    char *given;
     es_str_t port;
 
     if (es_str_eq(name, ES_STR("grpc"))) {
@@ -156,8 +180,10 @@ es_endpoint_resolve(es_exporter_config_t *exporter, es_error_t *error)
         if (!resolve_http(exporter, &endpoint, error)) {
             return false;
         }
+        given = without_credentials(exporter->endpoint);
         es_config_log(exporter->config, ES_LOG_NOTICE, "endpoint \"%s\": spans go to %s as %s",
-                      exporter->endpoint, exporter->target, exporter->protocol->name);
+                      given != NULL ? given : "", exporter->name, exporter->protocol->name);
+        free(given);
         return true;
     }
     return resolve_http(exporter, &endpoint, error);

@@ -57,19 +57,31 @@ listed(es_str_t s, const es_str_t *list, size_t count)
 /* ------------------------------------------------------ parts of a URL --- */
 
 void
-es_http_split_target(es_str_t target, es_str_t *path, es_str_t *query)
+es_http_split_target(es_str_t target, es_str_t *authority, es_str_t *path, es_str_t *query)
 {
     size_t question;
 
+    *authority = ES_STR_NONE;
+
     /* Absolute form: the path begins at the first slash behind the authority. */
-    if (target.len != 0 && target.data[0] != '/') {
+    if (target.len != 0 && target.data[0] != '/' && target.data[0] != '*') {
         size_t scheme = es_str_find(target, ':');
+        bool absolute = es_str_starts(es_str_from(target, scheme), ES_STR("://"));
+        es_str_t rest = absolute ? es_str_from(target, scheme + 3) : target;
+        size_t slash = es_str_find(rest, '/'), mark = es_str_find(rest, '?');
+        size_t end = slash < mark ? slash : mark, at;
 
-        if (es_str_starts(es_str_from(target, scheme), ES_STR("://"))) {
-            es_str_t rest = es_str_from(target, scheme + 3);
-            size_t slash = es_str_find(rest, '/'), mark = es_str_find(rest, '?');
-
-            target = es_str_from(rest, slash < mark ? slash : mark);
+        if (absolute || end == rest.len) {
+            *authority = es_str(rest.data, end);
+            for (at = es_str_find(*authority, '@'); at < authority->len;
+                 at = es_str_find(*authority, '@')) {
+                *authority = es_str_from(*authority, at + 1); /* credentials */
+            }
+            target = es_str_from(rest, end);
+        }
+        if (!absolute && end == rest.len) {
+            *path = *query = ES_STR_NONE;
+            return;
         }
     }
 
@@ -90,6 +102,10 @@ es_http_split_host(es_str_t authority, es_str_t *host, unsigned *port)
 
     *port = 0;
 
+    if (es_str_starts(authority, ES_STR("unix:"))) {
+        *host = es_str_from(authority, sizeof("unix:") - 1);
+        return;
+    }
     if (authority.len != 0 && authority.data[0] == '[') {
         size_t bracket = es_str_find(authority, ']');
 
@@ -263,7 +279,7 @@ put_url(es_http_writer_t *writer, es_str_t path, es_str_t query)
     es_str_t host, port_text = ES_STR_NONE;
     unsigned port;
 
-    if (http->host.len == 0) {
+    if (http->host.len == 0 || http->scheme.len == 0) {
         return;
     }
     es_http_split_host(http->host, &host, &port);
@@ -290,13 +306,13 @@ put_url(es_http_writer_t *writer, es_str_t path, es_str_t query)
 }
 
 static void
-put_server_address(es_http_writer_t *writer)
+put_server_address(es_http_writer_t *writer, es_str_t authority)
 {
     const es_http_t *http = writer->http;
     es_str_t host;
     unsigned port;
 
-    es_http_split_host(http->host, &host, &port);
+    es_http_split_host(authority, &host, &port);
     if (host.len == 0) {
         return;
     }
@@ -383,10 +399,10 @@ put_attributes(es_http_writer_t *writer, bool known_method, es_str_t failure)
     const es_http_t *http = writer->http;
     bool server = http->kind == ES_KIND_SERVER;
     char redacted[ES_SPAN_VALUE_MAX];
-    es_str_t path = ES_STR_NONE, query = ES_STR_NONE;
+    es_str_t authority = ES_STR_NONE, path = ES_STR_NONE, query = ES_STR_NONE;
 
     if (http->target.len != 0) {
-        es_http_split_target(http->target, &path, &query);
+        es_http_split_target(http->target, &authority, &path, &query);
         query = es_http_redact_query(query, redacted, sizeof(redacted));
     }
 
@@ -399,7 +415,7 @@ put_attributes(es_http_writer_t *writer, bool known_method, es_str_t failure)
     } else {
         put_url(writer, path, query);
     }
-    put_server_address(writer);
+    put_server_address(writer, authority.len != 0 ? authority : http->host);
     put_string(writer, &key_network_protocol_version, http->protocol_version);
     put_string(writer, &key_client_address, http->client_address);
     put_peer(writer, http->peer_address, http->peer_port);

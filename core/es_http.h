@@ -11,9 +11,9 @@
  * where nothing had to be hidden. */
 es_str_t es_http_redact_query(es_str_t query, char *out, size_t size);
 
-/* Splits a request target in any of its forms (RFC 9112, 3.2) into path and
- * query; the query is without its '?'. */
-void es_http_split_target(es_str_t target, es_str_t *path, es_str_t *query);
+/* Splits a request target in any of its forms (RFC 9112, 3.2). The authority is
+ * that of the absolute and the authority form, the query is without its '?'. */
+void es_http_split_target(es_str_t target, es_str_t *authority, es_str_t *path, es_str_t *query);
 
 /* Writes the whole span into `buffer` of ES_SPAN_SIZE_MAX bytes. `span` has
  * everything but the name, which is built here. `wall_offset_ns` turns the

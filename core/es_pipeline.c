@@ -228,7 +228,7 @@ log_failure(es_pipeline_t *pipeline, const char *what, const char *message)
     }
     pipeline->logged_at = now;
     es_provider_log(pipeline->provider, ES_LOG_WARN, "exporting to %s: %s%s%s",
-                    pipeline->config->target, what, message[0] != '\0' ? ": " : "", message);
+                    pipeline->config->name, what, message[0] != '\0' ? ": " : "", message);
 }
 
 static void
@@ -252,7 +252,7 @@ recovered(es_pipeline_t *pipeline)
 {
     if (pipeline->failing) {
         es_provider_log(pipeline->provider, ES_LOG_NOTICE, "exporting to %s: works again",
-                        pipeline->config->target);
+                        pipeline->config->name);
     }
     pipeline->failing = false;
     pipeline->backoff_ns = 0;

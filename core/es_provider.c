@@ -155,10 +155,11 @@ es_provider_start(es_provider_t **result, es_generation_t *generation, const es_
 }
 
 void
-es_provider_stopping(es_provider_t *provider)
+es_provider_stopping(es_provider_t *provider, uint64_t at_most_ns)
 {
     uint64_t none = 0, one = 1;
-    uint64_t deadline = es_mono_ns() + provider->generation->config->shutdown_timeout_ns;
+    uint64_t budget = provider->generation->config->shutdown_timeout_ns;
+    uint64_t deadline = es_mono_ns() + (budget < at_most_ns ? budget : at_most_ns);
     int saved = errno;
 
     if (atomic_compare_exchange_strong(&provider->stop_at, &none, deadline)) {
@@ -186,7 +187,7 @@ es_provider_stop(es_provider_t *provider)
 {
     uint64_t value;
 
-    es_provider_stopping(provider);
+    es_provider_stopping(provider, UINT64_MAX);
     if (provider->generation->config->exporters_count == 0) {
         es_slot_release(provider->generation->locks, provider->slot);
     } else {

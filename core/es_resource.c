@@ -163,7 +163,7 @@ each_environment_attribute(es_config_t *config, bool add, es_error_t *error)
         if (key.len != 0 && equals < pair.len) {
             char *value = es_str_dup(es_str_trim(es_str_from(pair, equals + 1)));
 
-            ok = value != NULL && percent_decode(value);
+            ok = value != NULL && percent_decode(value) && is_utf8(es_cstr(value)) && is_utf8(key);
             if (ok && add && find_attribute(config, key) == NULL) {
                 ok = es_config_resource_attribute(config, key, es_cstr(value), error);
             }
@@ -203,6 +203,10 @@ choose_name(es_config_t *config, es_error_t *error)
     }
     if (name.len == 0) {
         name = es_cstr(getenv("OTEL_SERVICE_NAME"));
+        if (!is_utf8(name)) {
+            es_config_log(config, ES_LOG_WARN, "OTEL_SERVICE_NAME is ignored: it is no UTF-8");
+            name = ES_STR_NONE;
+        }
     }
     if (!add_environment(config, error)) {
         return false;

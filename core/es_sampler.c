@@ -36,9 +36,6 @@ es_parse_sample_rate(es_str_t text, uint64_t *threshold, es_error_t *error)
         number.len--;
         divisor = 100;
     }
-    if (number.len > 24) {
-        goto invalid;
-    }
     for (size_t i = 0; i < number.len; i++) {
         char c = number.data[i];
 

@@ -55,20 +55,31 @@ es_trace_decide(es_trace_t *trace, bool on, uint64_t threshold)
 {
     bool sampled;
 
-    if (trace->sealed) {
+    if (trace->sealed || trace->kept) {
         return;
     }
     sampled = on
               && es_sampler_parentbased_traceidratio(trace->has_parent ? &trace->parent : NULL,
                                                      trace->span.trace_id, threshold);
-    if (es_trace_sampled(trace)) {
-        return;
-    }
     trace->decided = true;
     trace->span.flags &= (uint8_t) ~ES_FLAG_SAMPLED;
     if (sampled) {
         trace->span.flags |= ES_FLAG_SAMPLED;
     }
+}
+
+void
+es_trace_leave(es_trace_t *trace)
+{
+    if (!trace->sealed && !trace->kept) {
+        trace->decided = false;
+    }
+}
+
+void
+es_trace_redirected(es_trace_t *trace)
+{
+    trace->kept = es_trace_sampled(trace);
 }
 
 void

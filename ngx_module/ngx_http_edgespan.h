@@ -58,6 +58,9 @@ typedef struct {
 
     /* some place asks for tracing: otherwise no handler is registered */
     unsigned                        used:1;
+
+    /* some place records spans */
+    unsigned                        traced:1;
 } ngx_http_edgespan_main_conf_t;
 
 
@@ -81,6 +84,14 @@ typedef struct {
 typedef struct {
     u_char                          span_id[ES_SPAN_ID_LEN];
     ngx_uint_t                      first_state;  /* in r->upstream_states */
+
+    /* what is sent, as far as it is known */
+    ngx_str_t                       method;
+    ngx_str_t                       schema;       /* "http://" */
+    ngx_str_t                       host;
+    ngx_str_t                       uri;
+    in_port_t                       port;
+
     unsigned                        span:1;       /* otel_upstream_span */
     char                            text[ES_INJECT_TEXT];
 } ngx_http_edgespan_leg_t;
@@ -90,6 +101,7 @@ typedef struct {
     ngx_uint_t                      state;        /* in r->upstream_states */
     uint64_t                        start;
     uint64_t                        end;
+    unsigned                        no_peer:1;    /* none was live */
 } ngx_http_edgespan_try_t;
 
 
@@ -100,12 +112,17 @@ struct ngx_http_edgespan_ctx_s {
     es_trace_t                     *trace;        /* the main request's */
     ngx_http_edgespan_ctx_t        *next;         /* a subrequest's */
 
+    /* where the decision was taken, if it could not differ the next time */
+    ngx_http_edgespan_loc_conf_t   *decided;
+
     ngx_str_t                       route;
+    ngx_uint_t                      first_state;  /* of a leg to come */
     ngx_http_edgespan_leg_t        *leg;          /* under way, or to come */
     ngx_array_t                     legs;         /* of ..._leg_t * */
     ngx_array_t                     tries;        /* of ..._try_t */
 
     unsigned                        redirected:1;
+    unsigned                        last_buf:1;   /* the response is complete */
 };
 
 
@@ -118,6 +135,7 @@ extern ngx_module_t  ngx_http_edgespan_module;
 ngx_int_t ngx_http_edgespan_add_zones(ngx_conf_t *cf,
     ngx_http_edgespan_main_conf_t *mcf);
 ngx_int_t ngx_http_edgespan_init_process(ngx_cycle_t *cycle);
+ngx_int_t ngx_http_edgespan_init_module(ngx_cycle_t *cycle);
 void ngx_http_edgespan_exit_process(ngx_cycle_t *cycle);
 
 ngx_int_t ngx_http_edgespan_log_init(ngx_cycle_t *cycle);
@@ -127,7 +145,8 @@ void ngx_http_edgespan_log_done(ngx_cycle_t *cycle);
 
 ngx_int_t ngx_http_edgespan_add_handlers(ngx_conf_t *cf);
 ngx_http_edgespan_ctx_t *ngx_http_edgespan_get_ctx(ngx_http_request_t *r);
-ngx_http_edgespan_ctx_t *ngx_http_edgespan_shown_ctx(ngx_http_request_t *r);
+ngx_http_edgespan_ctx_t *ngx_http_edgespan_joined_ctx(ngx_http_request_t *r,
+    ngx_uint_t decided);
 ngx_int_t ngx_http_edgespan_complex(ngx_http_request_t *r,
     ngx_http_complex_value_t *value, es_str_t *result);
 
@@ -136,6 +155,8 @@ ngx_int_t ngx_http_edgespan_inject(ngx_http_request_t *r,
 ngx_http_edgespan_leg_t *ngx_http_edgespan_get_leg(ngx_http_request_t *r,
     ngx_http_edgespan_ctx_t *ctx);
 
+void ngx_http_edgespan_set_upstream(ngx_http_request_t *r,
+    ngx_http_edgespan_leg_t *leg);
 ngx_int_t ngx_http_edgespan_wrap_upstreams(ngx_conf_t *cf,
     ngx_http_edgespan_main_conf_t *mcf);
 
@@ -146,13 +167,14 @@ ngx_int_t ngx_http_edgespan_add_variables(ngx_conf_t *cf);
 
 
 static ngx_inline ngx_uint_t
-ngx_http_edgespan_context(ngx_http_edgespan_loc_conf_t *lcf)
+ngx_http_edgespan_context(ngx_http_edgespan_loc_conf_t *lcf,
+    ngx_uint_t takes_part)
 {
     if (lcf->context != NGX_CONF_UNSET_UINT) {
         return lcf->context;
     }
 
-    return lcf->trace != NULL ? ES_CONTEXT_PROPAGATE : ES_CONTEXT_IGNORE;
+    return takes_part ? ES_CONTEXT_PROPAGATE : ES_CONTEXT_IGNORE;
 }
 
 

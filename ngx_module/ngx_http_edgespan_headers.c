@@ -45,7 +45,7 @@ ngx_http_edgespan_get_leg(ngx_http_request_t *r, ngx_http_edgespan_ctx_t *ctx)
         return NULL;
     }
 
-    leg = ngx_palloc(r->pool, sizeof(ngx_http_edgespan_leg_t));
+    leg = ngx_pcalloc(r->pool, sizeof(ngx_http_edgespan_leg_t));
     if (leg == NULL) {
         return NULL;
     }
@@ -58,7 +58,7 @@ ngx_http_edgespan_get_leg(ngx_http_request_t *r, ngx_http_edgespan_ctx_t *ctx)
     lcf = ngx_http_get_module_loc_conf(r, ngx_http_edgespan_module);
 
     leg->span = lcf->upstream_span;
-    leg->first_state = ngx_http_edgespan_states(r);
+    leg->first_state = ctx->first_state;
 
     if (leg->span) {
         es_trace_new_span_id(ctx->trace, leg->span_id);

@@ -124,7 +124,7 @@ ngx_module_t  ngx_http_edgespan_module = {
     ngx_http_edgespan_commands,            /* module directives */
     NGX_HTTP_MODULE,                       /* module type */
     NULL,                                  /* init master */
-    NULL,                                  /* init module */
+    ngx_http_edgespan_init_module,         /* init module */
     ngx_http_edgespan_init_process,        /* init process */
     NULL,                                  /* init thread */
     NULL,                                  /* exit thread */
@@ -304,22 +304,13 @@ ngx_http_edgespan_compile(ngx_conf_t *cf, ngx_str_t *value)
 }
 
 
-static void
-ngx_http_edgespan_mark_used(ngx_conf_t *cf)
-{
-    ngx_http_edgespan_main_conf_t  *mcf;
-
-    mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_edgespan_module);
-    mcf->used = 1;
-}
-
-
 static char *
 ngx_http_edgespan_trace(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_edgespan_loc_conf_t *lcf = conf;
 
-    ngx_str_t  *value;
+    ngx_str_t                      *value;
+    ngx_http_edgespan_main_conf_t  *mcf;
 
     if (lcf->trace != NGX_CONF_UNSET_PTR) {
         return "is duplicate";
@@ -347,7 +338,9 @@ ngx_http_edgespan_trace(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_ERROR;
     }
 
-    ngx_http_edgespan_mark_used(cf);
+    mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_edgespan_module);
+    mcf->used = 1;
+    mcf->traced = 1;
 
     return NGX_CONF_OK;
 }
@@ -390,9 +383,10 @@ ngx_http_edgespan_trace_context(ngx_conf_t *cf, ngx_command_t *cmd,
 {
     ngx_http_edgespan_loc_conf_t *lcf = conf;
 
-    unsigned     mode;
-    ngx_str_t   *value;
-    es_error_t   error;
+    unsigned                        mode;
+    ngx_str_t                      *value;
+    es_error_t                      error;
+    ngx_http_edgespan_main_conf_t  *mcf;
 
     if (lcf->context != NGX_CONF_UNSET_UINT) {
         return "is duplicate";
@@ -409,7 +403,8 @@ ngx_http_edgespan_trace_context(ngx_conf_t *cf, ngx_command_t *cmd,
     lcf->context = mode;
 
     if (mode != ES_CONTEXT_IGNORE) {
-        ngx_http_edgespan_mark_used(cf);
+        mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_edgespan_module);
+        mcf->used = 1;
     }
 
     return NGX_CONF_OK;
@@ -422,14 +417,15 @@ ngx_http_edgespan_span_attr(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ngx_http_edgespan_loc_conf_t *lcf = conf;
 
     ngx_str_t                 *value;
+    es_error_t                 error;
     ngx_uint_t                 i;
     ngx_http_complex_value_t  *cv;
     ngx_http_edgespan_attr_t  *attr;
 
     value = cf->args->elts;
 
-    if (value[1].len == 0) {
-        return "needs a name";
+    if (!es_check_attribute_key(ngx_http_edgespan_str(&value[1]), &error)) {
+        return ngx_http_edgespan_refuse(cf, &error);
     }
 
     if (lcf->attrs == NULL) {
@@ -527,6 +523,10 @@ ngx_http_edgespan_init_main_conf(ngx_conf_t *cf, void *conf)
     es_error_t        error;
     ngx_core_conf_t  *ccf;
 
+    if (!mcf->used) {
+        return NGX_CONF_OK;
+    }
+
     ccf = (ngx_core_conf_t *) ngx_get_conf(cf->cycle->conf_ctx,
                                            ngx_core_module);
 
@@ -539,7 +539,7 @@ ngx_http_edgespan_init_main_conf(ngx_conf_t *cf, void *conf)
         return ngx_http_edgespan_refuse(cf, &error);
     }
 
-    if (mcf->used && es_config_exporters(mcf->config) == 0) {
+    if (mcf->traced && es_config_exporters(mcf->config) == 0) {
         ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
                            "\"otel_trace\" without \"otel_exporter\": "
                            "spans have no destination");

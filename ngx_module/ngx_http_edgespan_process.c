@@ -22,6 +22,9 @@ static ngx_int_t ngx_http_edgespan_init_queue_zone(ngx_shm_zone_t *zone,
     ngx_align(sizeof(ngx_slab_pool_t), 64)
 
 
+#define NGX_HTTP_EDGESPAN_TERM_NS   UINT64_C(1000000000)
+
+
 es_provider_t  *ngx_http_edgespan_provider;
 
 
@@ -152,10 +155,34 @@ ngx_http_edgespan_init_process(ngx_cycle_t *cycle)
 }
 
 
+/*
+ * With "master_process off" a reload runs neither exit_process nor init_process,
+ * but this; the old zones go right after it.
+ */
+
+ngx_int_t
+ngx_http_edgespan_init_module(ngx_cycle_t *cycle)
+{
+    if (ngx_process == NGX_PROCESS_SINGLE && ngx_http_edgespan_provider != NULL)
+    {
+        ngx_http_edgespan_exit_process(cycle);
+        return ngx_http_edgespan_init_process(cycle);
+    }
+
+    return NGX_OK;
+}
+
+
 void
 ngx_http_edgespan_exit_process(ngx_cycle_t *cycle)
 {
     if (ngx_http_edgespan_provider != NULL) {
+
+        /* on TERM the master kills what is there after a second and a half */
+
+        es_provider_stopping(ngx_http_edgespan_provider,
+                             ngx_terminate ? NGX_HTTP_EDGESPAN_TERM_NS
+                                           : UINT64_MAX);
         es_provider_stop(ngx_http_edgespan_provider);
         ngx_http_edgespan_provider = NULL;
         ngx_http_edgespan_log_done(cycle);

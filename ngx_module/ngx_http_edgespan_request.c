@@ -6,9 +6,12 @@
  *   POST_READ    starts the clock
  *   REWRITE      the location is known: joins the caller's trace and decides;
  *                again after each "rewrite ... last" and internal redirect
- *   PRECONTENT   the context is about to leave: seals and injects
+ *   PRECONTENT   the location is final ("if", "set"): decides again; the context
+ *                is about to leave: seals and injects
  *   LOG          ends the spans; the authority for whatever came without the
  *                phases before (a malformed request, "return" in server{} ...)
+ *
+ * A body filter sees whether the response was complete.
  */
 
 
@@ -19,10 +22,14 @@ static ngx_int_t ngx_http_edgespan_post_read_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_edgespan_rewrite_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_edgespan_precontent_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_edgespan_log_handler(ngx_http_request_t *r);
+static ngx_int_t ngx_http_edgespan_body_filter(ngx_http_request_t *r,
+    ngx_chain_t *in);
 
 static ngx_http_edgespan_ctx_t *ngx_http_edgespan_create_ctx(
     ngx_http_request_t *r);
 static void ngx_http_edgespan_start_time(ngx_http_request_t *r,
+    es_trace_t *trace);
+static ngx_uint_t ngx_http_edgespan_join(ngx_http_request_t *r,
     es_trace_t *trace);
 static void ngx_http_edgespan_decide(ngx_http_request_t *r,
     ngx_http_edgespan_ctx_t *ctx);
@@ -40,6 +47,9 @@ static ngx_http_edgespan_handler_t  ngx_http_edgespan_handlers[] = {
     { NGX_HTTP_PRECONTENT_PHASE, ngx_http_edgespan_precontent_handler },
     { NGX_HTTP_LOG_PHASE, ngx_http_edgespan_log_handler }
 };
+
+
+static ngx_http_output_body_filter_pt  ngx_http_next_body_filter;
 
 
 ngx_int_t
@@ -64,6 +74,9 @@ ngx_http_edgespan_add_handlers(ngx_conf_t *cf)
         *h = ngx_http_edgespan_handlers[i].handler;
     }
 
+    ngx_http_next_body_filter = ngx_http_top_body_filter;
+    ngx_http_top_body_filter = ngx_http_edgespan_body_filter;
+
     return NGX_OK;
 }
 
@@ -84,27 +97,17 @@ ngx_http_edgespan_post_read_handler(ngx_http_request_t *r)
 static ngx_int_t
 ngx_http_edgespan_rewrite_handler(ngx_http_request_t *r)
 {
-    ngx_http_edgespan_ctx_t       *ctx;
-    ngx_http_edgespan_loc_conf_t  *lcf;
+    ngx_http_edgespan_ctx_t  *ctx;
 
     if (ngx_http_edgespan_provider == NULL || r != r->main) {
         return NGX_DECLINED;
     }
 
     ctx = ngx_http_edgespan_get_ctx(r);
-    if (ctx == NULL) {
-        return NGX_DECLINED;
+
+    if (ctx != NULL) {
+        ngx_http_edgespan_decide(r, ctx);
     }
-
-    lcf = ngx_http_get_module_loc_conf(r, ngx_http_edgespan_module);
-
-    /* the target of an error_page or of a redirect is no route of the API */
-
-    if (!ctx->redirected) {
-        ctx->route = lcf->route;
-    }
-
-    ngx_http_edgespan_decide(r, ctx);
 
     return NGX_DECLINED;
 }
@@ -113,6 +116,7 @@ ngx_http_edgespan_rewrite_handler(ngx_http_request_t *r)
 static ngx_int_t
 ngx_http_edgespan_precontent_handler(ngx_http_request_t *r)
 {
+    ngx_uint_t                     context;
     ngx_http_edgespan_ctx_t       *ctx;
     ngx_http_edgespan_loc_conf_t  *lcf;
 
@@ -121,24 +125,33 @@ ngx_http_edgespan_precontent_handler(ngx_http_request_t *r)
     }
 
     ctx = ngx_http_edgespan_get_ctx(r);
+    if (ctx == NULL) {
+        return NGX_DECLINED;
+    }
 
-    if (ctx == NULL || !ctx->trace->decided) {
+    if (r == r->main) {
+        ngx_http_edgespan_decide(r, ctx);
+    }
+
+    if (!ctx->trace->decided) {
         return NGX_DECLINED;
     }
 
     /* an upstream answered with a redirect: what comes now is another leg */
 
-    if (ctx->leg != NULL
-        && ctx->leg->first_state != ngx_http_edgespan_states(r))
-    {
+    if (ctx->first_state != ngx_http_edgespan_states(r)) {
+        ctx->first_state = ngx_http_edgespan_states(r);
         ctx->leg = NULL;
     }
 
+    /* the location of a subrequest may suppress, that of a redirect may not */
+
     lcf = ngx_http_get_module_loc_conf(r, ngx_http_edgespan_module);
+    context = ngx_http_edgespan_context(lcf, r == r->main || lcf->trace != NULL);
 
     /* without the headers the request is served all the same */
 
-    if (ngx_http_edgespan_context(lcf) & ES_CONTEXT_INJECT) {
+    if (context & ES_CONTEXT_INJECT) {
         (void) ngx_http_edgespan_inject(r, ctx);
     }
 
@@ -164,15 +177,44 @@ ngx_http_edgespan_log_handler(ngx_http_request_t *r)
         }
     }
 
-    if (!ctx->trace->decided) {
-        ngx_http_edgespan_decide(r, ctx);
-    }
+    ngx_http_edgespan_decide(r, ctx);
 
     if (es_trace_sampled(ctx->trace)) {
         ngx_http_edgespan_end_request(r, ctx);
     }
 
     return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_edgespan_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
+{
+    ngx_chain_t              *cl;
+    ngx_http_edgespan_ctx_t  *ctx;
+
+    for (cl = in; cl; cl = cl->next) {
+
+        if (cl->buf->last_buf && r == r->main
+            && ngx_http_edgespan_provider != NULL)
+        {
+            /* what failed early has none yet */
+
+            ctx = ngx_http_edgespan_get_ctx(r);
+
+            if (ctx == NULL) {
+                ctx = ngx_http_edgespan_create_ctx(r);
+            }
+
+            if (ctx != NULL) {
+                ctx->last_buf = 1;
+            }
+
+            break;
+        }
+    }
+
+    return ngx_http_next_body_filter(r, in);
 }
 
 
@@ -261,6 +303,8 @@ ngx_http_edgespan_get_ctx(ngx_http_request_t *r)
 
             if (ctx->request == r) {
                 ctx->redirected = 1;
+                ctx->decided = NULL;
+                es_trace_redirected(ctx->trace);
                 ngx_http_set_ctx(r, ctx, ngx_http_edgespan_module);
 
                 return ctx;
@@ -284,10 +328,13 @@ ngx_http_edgespan_get_ctx(ngx_http_request_t *r)
 }
 
 
-/* The same for who is about to show the trace: it is decided then, at last. */
+/*
+ * The context for who is about to show the trace.  To show an id is to fix the
+ * ids; what depends on the decision needs that, too.
+ */
 
 ngx_http_edgespan_ctx_t *
-ngx_http_edgespan_shown_ctx(ngx_http_request_t *r)
+ngx_http_edgespan_joined_ctx(ngx_http_request_t *r, ngx_uint_t decided)
 {
     ngx_http_edgespan_ctx_t  *ctx;
 
@@ -304,11 +351,17 @@ ngx_http_edgespan_shown_ctx(ngx_http_request_t *r)
         }
     }
 
-    if (!ctx->trace->decided && r == r->main) {
-        ngx_http_edgespan_decide(r, ctx);
+    if (r == r->main) {
+
+        if (decided) {
+            ngx_http_edgespan_decide(r, ctx);
+
+        } else {
+            (void) ngx_http_edgespan_join(r, ctx->trace);
+        }
     }
 
-    return ctx->trace->decided ? ctx : NULL;
+    return ctx->trace->joined && (!decided || ctx->trace->decided) ? ctx : NULL;
 }
 
 
@@ -342,28 +395,39 @@ ngx_http_edgespan_alloc(void *pool, size_t size)
 }
 
 
-static void
-ngx_http_edgespan_join(ngx_http_request_t *r, es_trace_t *trace,
-    ngx_uint_t extract)
-{
-    es_pool_t         pool;
-    ngx_uint_t        i;
-    es_carrier_t      carrier;
-    ngx_list_part_t  *part;
-    ngx_table_elt_t  *header;
+/* False: this place takes no part. */
 
-    if (!extract || trace->joined) {
+static ngx_uint_t
+ngx_http_edgespan_join(ngx_http_request_t *r, es_trace_t *trace)
+{
+    es_pool_t                      pool;
+    ngx_uint_t                     i, context;
+    es_carrier_t                   carrier;
+    ngx_list_part_t               *part;
+    ngx_table_elt_t               *header;
+    ngx_http_edgespan_loc_conf_t  *lcf;
+
+    lcf = ngx_http_get_module_loc_conf(r, ngx_http_edgespan_module);
+    context = ngx_http_edgespan_context(lcf, lcf->trace != NULL);
+
+    if (lcf->trace == NULL && context == ES_CONTEXT_IGNORE) {
+        return 0;
+    }
+
+    if (trace->joined) {
+        return 1;
+    }
+
+    /* HTTP/0.9 and a request that failed early have no list at all */
+
+    if (!(context & ES_CONTEXT_EXTRACT) || r->headers_in.headers.last == NULL) {
         es_trace_join(trace, NULL, NULL);
-        return;
+        return 1;
     }
 
     es_carrier_init(&carrier);
 
-    part = &r->headers_in.headers.part;
-
-    /* HTTP/0.9 and a request that failed early have no list at all */
-
-    for ( /* void */ ; part && r->headers_in.headers.last; part = part->next) {
+    for (part = &r->headers_in.headers.part; part; part = part->next) {
         header = part->elts;
 
         for (i = 0; i < part->nelts; i++) {
@@ -376,6 +440,8 @@ ngx_http_edgespan_join(ngx_http_request_t *r, es_trace_t *trace,
     pool.pool = r->pool;
 
     es_trace_join(trace, &carrier, &pool);
+
+    return 1;
 }
 
 
@@ -439,32 +505,42 @@ ngx_http_edgespan_is_on(ngx_http_request_t *r, ngx_http_complex_value_t *value)
 
 
 /*
- * Takes part in tracing as the current location says, if it says so.  May be
- * called again until the decision is sealed: an internal redirect may switch
- * sampling on, never off.
+ * Takes part in tracing as the current location says, if it says so; again
+ * wherever another location, or another value of a variable, may have come up.
  */
 
 static void
 ngx_http_edgespan_decide(ngx_http_request_t *r, ngx_http_edgespan_ctx_t *ctx)
 {
-    ngx_uint_t                     context;
     es_trace_t                    *trace;
     ngx_http_edgespan_loc_conf_t  *lcf;
 
     trace = ctx->trace;
     lcf = ngx_http_get_module_loc_conf(r, ngx_http_edgespan_module);
-    context = ngx_http_edgespan_context(lcf);
 
-    if (trace->sealed || (lcf->trace == NULL && context == ES_CONTEXT_IGNORE)) {
+    /* the target of an error_page or of a redirect is no route of the API */
+
+    if (!ctx->redirected) {
+        ctx->route = lcf->route;
+    }
+
+    if (trace->sealed || ctx->decided == lcf) {
         return;
     }
 
-    ngx_http_edgespan_join(r, trace, context & ES_CONTEXT_EXTRACT);
+    if (!ngx_http_edgespan_join(r, trace)) {
+        es_trace_leave(trace);
 
-    if (ngx_http_edgespan_is_on(r, lcf->trace)) {
+    } else if (ngx_http_edgespan_is_on(r, lcf->trace)) {
         es_trace_decide(trace, true, ngx_http_edgespan_threshold(r, lcf));
 
     } else {
         es_trace_decide(trace, false, 0);
+    }
+
+    if ((lcf->trace == NULL || lcf->trace->lengths == NULL)
+        && lcf->sample_rate == NULL)
+    {
+        ctx->decided = lcf;
     }
 }

@@ -7,19 +7,20 @@
 #include "ngx_http_edgespan.h"
 
 
-static es_str_t ngx_http_edgespan_version(ngx_http_request_t *r);
-static void ngx_http_edgespan_set_peer(ngx_http_request_t *r, es_http_t *http);
-static void ngx_http_edgespan_set_result(ngx_http_request_t *r,
+static void ngx_http_edgespan_set_request_line(ngx_http_request_t *r,
     es_http_t *http);
+static void ngx_http_edgespan_set_peer(ngx_http_request_t *r, es_http_t *http);
+static int64_t ngx_http_edgespan_request_body_size(ngx_http_request_t *r);
+static void ngx_http_edgespan_set_result(ngx_http_request_t *r,
+    ngx_http_edgespan_ctx_t *ctx, es_http_t *http);
 static ngx_int_t ngx_http_edgespan_set_attrs(ngx_http_request_t *r,
     ngx_http_edgespan_loc_conf_t *lcf, es_http_t *http);
-static void ngx_http_edgespan_end_upstreams(ngx_http_edgespan_ctx_t *ctx);
+static void ngx_http_edgespan_end_upstreams(ngx_http_edgespan_ctx_t *ctx,
+    es_http_t *server);
 static void ngx_http_edgespan_end_leg(ngx_http_edgespan_ctx_t *ctx,
-    ngx_http_edgespan_leg_t *leg, ngx_uint_t end);
+    ngx_http_edgespan_leg_t *leg, ngx_uint_t end, es_http_t *server);
 static uint64_t ngx_http_edgespan_set_try(ngx_http_edgespan_ctx_t *ctx,
     ngx_uint_t n, uint64_t end, es_http_try_t *try);
-static void ngx_http_edgespan_set_upstream_url(ngx_http_request_t *r,
-    es_http_t *http);
 
 
 void
@@ -36,11 +37,9 @@ ngx_http_edgespan_end_request(ngx_http_request_t *r,
 
     http.kind = ES_KIND_SERVER;
     http.end_mono_ns = es_mono_ns();
-
-    http.method = ngx_http_edgespan_str(&r->method_name);
-    http.target = ngx_http_edgespan_str(&r->unparsed_uri);
-    http.protocol_version = ngx_http_edgespan_version(r);
     http.route = ngx_http_edgespan_str(&ctx->route);
+
+    ngx_http_edgespan_set_request_line(r, &http);
 
 #if (NGX_HTTP_SSL)
     http.scheme = r->connection->ssl ? ES_STR("https") : ES_STR("http");
@@ -60,7 +59,7 @@ ngx_http_edgespan_end_request(ngx_http_request_t *r,
     http.client_address = ngx_http_edgespan_str(&r->connection->addr_text);
 
     ngx_http_edgespan_set_peer(r, &http);
-    ngx_http_edgespan_set_result(r, &http);
+    ngx_http_edgespan_set_result(r, ctx, &http);
 
     if (ngx_http_edgespan_set_attrs(r, lcf, &http) != NGX_OK) {
         http.attributes_count = 0;
@@ -73,35 +72,60 @@ ngx_http_edgespan_end_request(ngx_http_request_t *r,
     es_trace_http(ctx->trace, &http);
 
     for (sub = ctx; sub; sub = sub->next) {
-        ngx_http_edgespan_end_upstreams(sub);
+        ngx_http_edgespan_end_upstreams(sub, &http);
     }
 }
 
 
-static es_str_t
-ngx_http_edgespan_version(ngx_http_request_t *r)
+/*
+ * From the request line as the client sent it: an internal redirect changes the
+ * method and the URI, and the absolute form names the host that counts.
+ */
+
+static void
+ngx_http_edgespan_set_request_line(ngx_http_request_t *r, es_http_t *http)
 {
+    u_char  *p, *last, *space;
+
+    http->method = ngx_http_edgespan_str(&r->method_name);
+    http->target = ngx_http_edgespan_str(&r->unparsed_uri);
+
+    p = r->request_line.data;
+    last = p + r->request_line.len;
+    space = ngx_strlchr(p, last, ' ');
+
+    if (space != NULL) {
+        http->method = es_str(p, space - p);
+
+        p = space + 1;
+        space = ngx_strlchr(p, last, ' ');
+
+        http->target = es_str(p, (space ? space : last) - p);
+    }
+
     switch (r->http_version) {
 
     case NGX_HTTP_VERSION_9:
-        return ES_STR("0.9");
+        http->protocol_version = ES_STR("0.9");
+        break;
 
     case NGX_HTTP_VERSION_10:
-        return ES_STR("1.0");
+        http->protocol_version = ES_STR("1.0");
+        break;
 
     case NGX_HTTP_VERSION_11:
-        return ES_STR("1.1");
+        http->protocol_version = ES_STR("1.1");
+        break;
 
     case NGX_HTTP_VERSION_20:
-        return ES_STR("2");
+        http->protocol_version = ES_STR("2");
+        break;
 
 #ifdef NGX_HTTP_VERSION_30
     case NGX_HTTP_VERSION_30:
-        return ES_STR("3");
+        http->protocol_version = ES_STR("3");
+        break;
 #endif
-
-    default:
-        return ES_STR_NONE;
     }
 }
 
@@ -156,8 +180,30 @@ ngx_http_edgespan_set_peer(ngx_http_request_t *r, es_http_t *http)
  * said 200, unless the client left.
  */
 
+/*
+ * The header says it best: content_length_n becomes what is left of a body that
+ * is discarded.
+ */
+
+static int64_t
+ngx_http_edgespan_request_body_size(ngx_http_request_t *r)
+{
+    ngx_table_elt_t  *header;
+
+    header = r->headers_in.content_length;
+
+    if (header != NULL) {
+        return ngx_atoof(header->value.data, header->value.len);
+    }
+
+    return r->headers_in.content_length_n > 0 ? r->headers_in.content_length_n
+                                              : -1;
+}
+
+
 static void
-ngx_http_edgespan_set_result(ngx_http_request_t *r, es_http_t *http)
+ngx_http_edgespan_set_result(ngx_http_request_t *r,
+    ngx_http_edgespan_ctx_t *ctx, es_http_t *http)
 {
     off_t              sent;
     ngx_uint_t         status;
@@ -166,7 +212,7 @@ ngx_http_edgespan_set_result(ngx_http_request_t *r, es_http_t *http)
     c = r->connection;
     status = r->err_status ? r->err_status : r->headers_out.status;
 
-    http->request_body_size = r->headers_in.content_length_n;
+    http->request_body_size = ngx_http_edgespan_request_body_size(r);
     http->response_body_size = -1;
 
     if (!r->header_sent) {
@@ -174,6 +220,7 @@ ngx_http_edgespan_set_result(ngx_http_request_t *r, es_http_t *http)
 
         switch (status) {
 
+        case NGX_HTTP_BAD_REQUEST:  /* closed within the header */
         case NGX_HTTP_CLIENT_CLOSED_REQUEST:
             http->reason = ES_REASON_CLIENT_CLOSED;
             break;
@@ -195,11 +242,17 @@ ngx_http_edgespan_set_result(ngx_http_request_t *r, es_http_t *http)
     sent = c->sent - r->header_size;
     http->response_body_size = sent > 0 ? sent : 0;
 
-    if (r->request_complete) {
+    /* a tunnel ends without a last buffer, too */
+
+    if (ctx->last_buf || r->header_only
+        || (r->upstream != NULL && r->upstream->upgrade))
+    {
         return;
     }
 
-    if (c->error || c->timedout || c->read->error || c->write->error) {
+    if (c->error || c->timedout || c->read->error || c->write->error
+        || c->read->pending_eof)
+    {
         http->reason = ES_REASON_CLIENT_CLOSED;
 
     } else if (r->upstream != NULL) {
@@ -247,7 +300,8 @@ ngx_http_edgespan_set_attrs(ngx_http_request_t *r,
 /* a CLIENT span for each leg on which a try began */
 
 static void
-ngx_http_edgespan_end_upstreams(ngx_http_edgespan_ctx_t *ctx)
+ngx_http_edgespan_end_upstreams(ngx_http_edgespan_ctx_t *ctx,
+    es_http_t *server)
 {
     ngx_uint_t                 i, end;
     ngx_http_request_t        *r;
@@ -257,10 +311,8 @@ ngx_http_edgespan_end_upstreams(ngx_http_edgespan_ctx_t *ctx)
 
     /* resolved at run time, and no header was to be sent */
 
-    if (ctx->legs.nelts == 0 && ngx_http_edgespan_states(r) != 0
-        && ngx_http_edgespan_get_leg(r, ctx) != NULL)
-    {
-        ctx->leg->first_state = 0;
+    if (ctx->legs.nelts == 0 && ngx_http_edgespan_states(r) != 0) {
+        (void) ngx_http_edgespan_get_leg(r, ctx);
     }
 
     legs = ctx->legs.elts;
@@ -269,18 +321,24 @@ ngx_http_edgespan_end_upstreams(ngx_http_edgespan_ctx_t *ctx)
         end = i + 1 < ctx->legs.nelts ? legs[i + 1]->first_state
                                       : ngx_http_edgespan_states(r);
 
-        if (legs[i]->span && legs[i]->first_state < end) {
-            ngx_http_edgespan_end_leg(ctx, legs[i], end);
+        if (!legs[i]->span || legs[i]->first_state >= end) {
+            continue;
         }
+
+        if (legs[i]->host.len == 0 && r->upstream != NULL) {
+            ngx_http_edgespan_set_upstream(r, legs[i]);
+        }
+
+        ngx_http_edgespan_end_leg(ctx, legs[i], end, server);
     }
 }
 
 
 static void
 ngx_http_edgespan_end_leg(ngx_http_edgespan_ctx_t *ctx,
-    ngx_http_edgespan_leg_t *leg, ngx_uint_t end)
+    ngx_http_edgespan_leg_t *leg, ngx_uint_t end, es_http_t *server)
 {
-    uint64_t             now;
+    uint64_t             time;
     es_http_t            http;
     ngx_uint_t           i, n;
     es_http_try_t       *tries, *last;
@@ -288,23 +346,23 @@ ngx_http_edgespan_end_leg(ngx_http_edgespan_ctx_t *ctx,
 
     r = ctx->request;
 
-    tries = ngx_pcalloc(r->pool,
-                        (end - leg->first_state) * sizeof(es_http_try_t));
+    n = end - leg->first_state;
+
+    tries = ngx_pcalloc(r->pool, n * sizeof(es_http_try_t));
     if (tries == NULL) {
         return;
     }
 
     /*
      * Backwards, because where only nginx's own times are known, a try ended
-     * when the next one began; then into order.
+     * when the next one began.
      */
 
-    n = end - leg->first_state;
-    now = es_mono_ns();
+    time = server->end_mono_ns;
     last = &tries[n];
 
     for (i = end; i-- > leg->first_state; /* void */ ) {
-        now = ngx_http_edgespan_set_try(ctx, i, now, last - 1);
+        time = ngx_http_edgespan_set_try(ctx, i, time, last - 1);
 
         if ((last - 1)->start_mono_ns != 0) {
             last--;
@@ -320,23 +378,41 @@ ngx_http_edgespan_end_leg(ngx_http_edgespan_ctx_t *ctx,
 
     last = &tries[n - 1];
 
+    /* the end of the last leg is that of the response to the client */
+
+    if (end == ngx_http_edgespan_states(r) && r == r->main) {
+
+        if (server->error_type.len != 0 && last->status != 0) {
+            last->error_type = server->error_type;
+
+        } else if (server->reason.len != 0 && last->status == 0) {
+            last->error_type = ES_STR_NONE;
+        }
+    }
+
     ngx_memzero(&http, sizeof(es_http_t));
 
     http.kind = ES_KIND_CLIENT;
     http.span_id = leg->span_id;
     http.start_mono_ns = tries[0].start_mono_ns;
     http.end_mono_ns = last->end_mono_ns;
-    http.method = ngx_http_edgespan_str(&r->method_name);
+    http.method = ngx_http_edgespan_str(&leg->method);
+    http.target = leg->uri.len ? ngx_http_edgespan_str(&leg->uri)
+                               : ngx_http_edgespan_str(&r->unparsed_uri);
+    http.scheme = leg->schema.len > 3
+                  ? es_str(leg->schema.data, leg->schema.len - 3)
+                  : ES_STR("http");
+    http.host = ngx_http_edgespan_str(&leg->host);
+    http.server_port = leg->port;
     http.peer_address = last->peer_address;
     http.peer_port = last->peer_port;
     http.status = last->status;
     http.error_type = last->error_type;
+    http.reason = server->reason;
     http.request_body_size = -1;
     http.response_body_size = -1;
     http.tries = tries;
     http.tries_count = n;
-
-    ngx_http_edgespan_set_upstream_url(r, &http);
 
     es_trace_http(ctx->trace, &http);
 }
@@ -372,13 +448,20 @@ ngx_http_edgespan_set_try(ngx_http_edgespan_ctx_t *ctx, ngx_uint_t n,
         try->end_mono_ns = timed[i].end != 0 ? timed[i].end : timed[i].start;
 
     } else if (state->response_time != (ngx_msec_t) -1) {
-        try->start_mono_ns = end - (uint64_t) state->response_time * 1000000;
+
+        /* whole milliseconds may reach back before the request */
+
+        try->start_mono_ns = ngx_max(end - (uint64_t) state->response_time
+                                           * 1000000,
+                                     ctx->trace->start_mono_ns);
 
     } else {
         try->start_mono_ns = end;
     }
 
-    if (state->peer != NULL) {
+    /* "no live upstreams" carries the name of the upstream */
+
+    if (state->peer != NULL && !(i < ctx->tries.nelts && timed[i].no_peer)) {
         es_http_split_host(ngx_http_edgespan_str(state->peer),
                            &try->peer_address, &try->peer_port);
     }
@@ -397,51 +480,4 @@ ngx_http_edgespan_set_try(ngx_http_edgespan_ctx_t *ctx, ngx_uint_t n,
     }
 
     return try->start_mono_ns;
-}
-
-
-/*
- * The name of the upstream as the configuration has it, and the URI that was
- * sent to it.
- */
-
-static void
-ngx_http_edgespan_set_upstream_url(ngx_http_request_t *r, es_http_t *http)
-{
-    ngx_str_t             *host;
-    ngx_http_upstream_t   *u;
-
-    u = r->upstream;
-
-    http->target = ngx_http_edgespan_str(&r->unparsed_uri);
-    http->scheme = ES_STR("http");
-
-    if (u == NULL) {
-        return;
-    }
-
-    if (u->uri.len != 0) {
-        http->target = ngx_http_edgespan_str(&u->uri);
-    }
-
-    /* "http://" */
-
-    if (u->schema.len > 3) {
-        http->scheme = es_str(u->schema.data, u->schema.len - 3);
-    }
-
-    host = NULL;
-
-    if (u->upstream != NULL) {
-        host = &u->upstream->host;
-        http->server_port = u->upstream->port;
-
-    } else if (u->resolved != NULL) {
-        host = &u->resolved->host;
-        http->server_port = u->resolved->port;
-    }
-
-    if (host != NULL) {
-        http->host = ngx_http_edgespan_str(host);
-    }
 }

@@ -133,6 +133,45 @@ ngx_http_edgespan_find_init(ngx_http_edgespan_main_conf_t *mcf,
 }
 
 
+/*
+ * What is about to be sent, and to whom: r->upstream is another one after an
+ * internal redirect.  proxy writes "METHOD URI ..." into its buffer and keeps
+ * the place of the URI.
+ */
+
+void
+ngx_http_edgespan_set_upstream(ngx_http_request_t *r,
+    ngx_http_edgespan_leg_t *leg)
+{
+    u_char               *start;
+    ngx_http_upstream_t  *u;
+
+    u = r->upstream;
+
+    leg->schema = u->schema;
+    leg->uri = u->uri;
+    leg->method = u->method.len ? u->method : r->method_name;
+
+    if (u->request_bufs != NULL && u->uri.len != 0) {
+        start = u->request_bufs->buf->start;
+
+        if (u->uri.data > start && u->uri.data < u->request_bufs->buf->last) {
+            leg->method.data = start;
+            leg->method.len = u->uri.data - start - 1;
+        }
+    }
+
+    if (u->upstream != NULL) {
+        leg->host = u->upstream->host;
+        leg->port = u->upstream->port;
+
+    } else if (u->resolved != NULL) {
+        leg->host = u->resolved->host;
+        leg->port = u->resolved->port;
+    }
+}
+
+
 static ngx_int_t
 ngx_http_edgespan_init_peer(ngx_http_request_t *r,
     ngx_http_upstream_srv_conf_t *us)
@@ -161,6 +200,8 @@ ngx_http_edgespan_init_peer(ngx_http_request_t *r,
     if (ngx_http_edgespan_get_leg(r, ctx) == NULL) {
         return NGX_OK;
     }
+
+    ngx_http_edgespan_set_upstream(r, ctx->leg);
 
     if (ctx->tries.elts == NULL
         && ngx_array_init(&ctx->tries, r->pool, 1,
@@ -211,17 +252,25 @@ ngx_http_edgespan_get_peer(ngx_peer_connection_t *pc, void *data)
 {
     ngx_http_edgespan_peer_t  *peer = data;
 
+    ngx_int_t                 rc;
     ngx_http_edgespan_try_t  *try;
 
     try = ngx_array_push(&peer->ctx->tries);
 
     if (try != NULL) {
+        ngx_memzero(try, sizeof(ngx_http_edgespan_try_t));
+
         try->state = peer->request->upstream_states->nelts - 1;
         try->start = es_mono_ns();
-        try->end = 0;
     }
 
-    return peer->get(pc, peer->data);
+    rc = peer->get(pc, peer->data);
+
+    if (try != NULL && rc == NGX_BUSY) {
+        try->no_peer = 1;
+    }
+
+    return rc;
 }
 
 

@@ -82,7 +82,10 @@ ngx_http_edgespan_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
     ngx_http_edgespan_ctx_t  *ctx;
     ngx_http_edgespan_leg_t  *leg;
 
-    ctx = ngx_http_edgespan_shown_ctx(r);
+    ctx = ngx_http_edgespan_joined_ctx(r,
+                                data == NGX_HTTP_EDGESPAN_SAMPLED
+                                || data == NGX_HTTP_EDGESPAN_TRACE_FLAGS
+                                || data == NGX_HTTP_EDGESPAN_TRACEPARENT);
 
     if (ctx == NULL) {
         v->not_found = 1;

@@ -142,38 +142,40 @@ static void
 targets(void **state)
 {
     static const struct {
-        const char *target, *path, *query;
+        const char *target, *path, *query, *authority;
     } rows[] = {
-        {"/", "/", ""},
-        {"/a/b", "/a/b", ""},
-        {"/a?b=c", "/a", "b=c"},
-        {"/a?", "/a", ""},
-        {"/a?b?c=/d", "/a", "b?c=/d"},
-        {"/?q", "/", "q"},
-        {"//a//b", "//a//b", ""},
-        {"/a:b", "/a:b", ""},
-        {"/go?to=http://other/path?x", "/go", "to=http://other/path?x"},
-        {"/http://other/path?x", "/http://other/path", "x"},
-        {"http://example.org/a/b?c=d", "/a/b", "c=d"},
-        {"https://example.org:8443/a", "/a", ""},
-        {"http://[2001:db8::1]:80/a?b", "/a", "b"},
-        {"http://user:secret@example.org/a", "/a", ""},
-        {"http://example.org", "/", ""},
-        {"http://example.org/", "/", ""},
-        {"http://example.org?b=/c", "/", "b=/c"},
-        {"http://", "/", ""},
-        {"*", "*", ""},
-        {"?b=c", "/", "b=c"},
-        {"a", "a", ""},
-        {"a:", "a:", ""},
-        {"a:/", "a:/", ""},
+        {"/", "/", "", ""},
+        {"/a/b", "/a/b", "", ""},
+        {"/a?b=c", "/a", "b=c", ""},
+        {"/a?", "/a", "", ""},
+        {"/a?b?c=/d", "/a", "b?c=/d", ""},
+        {"/?q", "/", "q", ""},
+        {"//a//b", "//a//b", "", ""},
+        {"/a:b", "/a:b", "", ""},
+        {"/go?to=http://other/path?x", "/go", "to=http://other/path?x", ""},
+        {"/http://other/path?x", "/http://other/path", "x", ""},
+        {"http://example.org/a/b?c=d", "/a/b", "c=d", "example.org"},
+        {"https://example.org:8443/a", "/a", "", "example.org:8443"},
+        {"http://[2001:db8::1]:80/a?b", "/a", "b", "[2001:db8::1]:80"},
+        {"http://user:secret@example.org/a", "/a", "", "example.org"},
+        {"http://user:s@cret@example.org/a", "/a", "", "example.org"},
+        {"http://example.org", "/", "", "example.org"},
+        {"http://example.org/", "/", "", "example.org"},
+        {"http://example.org?b=/c", "/", "b=/c", "example.org"},
+        {"http://", "/", "", ""},
+        {"*", "*", "", ""},
+        {"?b=c", "/", "b=c", ""},
+        {"example.org:443", "", "", "example.org:443"},
+        {"a", "", "", "a"},
+        {"a:/", "a:/", "", ""},
     };
 
     (void) state;
     for (size_t i = 0; i < UNIT_COUNT(rows); i++) {
-        es_str_t target = unit_exact(es_cstr(rows[i].target)), path, query;
+        es_str_t target = unit_exact(es_cstr(rows[i].target)), authority, path, query;
 
-        es_http_split_target(target, &path, &query);
+        es_http_split_target(target, &authority, &path, &query);
+        unit_assert_str(authority, rows[i].authority);
         unit_assert_str(path, rows[i].path);
         unit_assert_str(query, rows[i].query);
         unit_free(target);
@@ -196,6 +198,7 @@ hosts(void **state)
         {"example.org:80x", "example.org", 0},
         {"example.org:-1", "example.org", 0},
         {"192.0.2.1:443", "192.0.2.1", 443},
+        {"unix:/run/app.sock", "/run/app.sock", 0},
         {"[2001:db8::1]", "2001:db8::1", 0},
         {"[2001:db8::1]:8080", "2001:db8::1", 8080},
         {"[::1]:", "::1", 0},

@@ -1,0 +1,165 @@
+/* mod_edgespan.h: what the files of the httpd module share. The module
+ * translates between httpd and the core (core/edgespan.h) and nothing more.
+ *
+ *   mod_edgespan.c       the module record and its hooks
+ *   edgespan_config.c    directives
+ *   edgespan_process.c   shared memory, start and stop of tracing in a child
+ *   edgespan_request.c   a request's way: join, decide, inject, end
+ *   edgespan_proxy.c     mod_proxy: the tries of an upstream
+ *   edgespan_span.c      what a request says in its SERVER span
+ *
+ * Threads: a request may end on another thread than the one that handled it
+ * (HTTP/2, event's write completion). All of its state is in its pool. */
+
+#ifndef MOD_EDGESPAN_H
+#define MOD_EDGESPAN_H
+
+#include "httpd.h"
+
+#include "ap_expr.h"
+#include "apr_strings.h"
+#include "http_config.h"
+#include "http_core.h"
+#include "http_log.h"
+#include "http_protocol.h"
+#include "http_request.h"
+
+#include "edgespan.h"
+
+APLOG_USE_MODULE(edgespan);
+
+/* ------------------------------------------------------ configuration --- */
+
+typedef enum {
+    EDGESPAN_TRACE_UNSET,
+    EDGESPAN_TRACE_OFF,
+    EDGESPAN_TRACE_ON,
+    EDGESPAN_TRACE_CONDITION, /* expr=a condition, true or false */
+    EDGESPAN_TRACE_VALUE      /* expr=%{variable}, whose value says on or off */
+} edgespan_switch_e;
+
+#define EDGESPAN_UNSET (-1)
+
+typedef struct {
+    const char *key;
+    ap_expr_info_t *value;
+} edgespan_attribute_t;
+
+/* Per directory. */
+typedef struct {
+    edgespan_switch_e trace;
+    ap_expr_info_t *trace_expr;
+    int context;                    /* ES_CONTEXT_..., or EDGESPAN_UNSET */
+    int rate_set;                   /* one of the next two counts */
+    uint64_t threshold;             /* of a constant rate */
+    ap_expr_info_t *rate_expr;      /* NULL: it is constant */
+    ap_expr_info_t *span_name;      /* NULL: unset */
+    apr_array_header_t *attributes; /* of edgespan_attribute_t; NULL: unset */
+    int upstream_span;              /* 0, 1, or EDGESPAN_UNSET */
+    const char *route;              /* of the innermost <Location>; NULL: none */
+} edgespan_dir_conf_t;
+
+/* Per server. */
+typedef struct {
+    uint16_t resource;
+    int resource_set;
+} edgespan_server_conf_t;
+
+extern const command_rec edgespan_commands[];
+
+void *edgespan_create_dir_config(apr_pool_t *p, char *path);
+void *edgespan_merge_dir_config(apr_pool_t *p, void *base, void *add);
+void *edgespan_create_server_config(apr_pool_t *p, server_rec *s);
+void *edgespan_merge_server_config(apr_pool_t *p, void *base, void *add);
+
+static inline const edgespan_dir_conf_t *
+edgespan_dir_conf(const request_rec *r)
+{
+    return ap_get_module_config(r->per_dir_config, &edgespan_module);
+}
+
+static inline uint16_t
+edgespan_resource(const request_rec *r)
+{
+    const edgespan_server_conf_t *conf =
+        ap_get_module_config(r->server->module_config, &edgespan_module);
+
+    return conf->resource;
+}
+
+/* ------------------------------------------------------------- process --- */
+
+/* Reset by each pass over the configuration: with "nodelete" a restart does not
+ * reset it. */
+typedef struct {
+    es_config_t *config;
+    unsigned int used : 1;     /* some place takes part in tracing */
+    unsigned int traced : 1;   /* some place records spans */
+    unsigned int threaded : 1; /* the MPM has threads */
+
+    /* The parent's. */
+    es_generation_t *generation;
+    void *queue_area;
+    apr_size_t queue_area_size;
+    pid_t pid;
+
+    es_provider_t *provider; /* the child's; NULL: it does not trace */
+} edgespan_process_t;
+
+extern edgespan_process_t edgespan_process;
+
+int edgespan_pre_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp);
+int edgespan_check_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s);
+int edgespan_post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s);
+void edgespan_child_init(apr_pool_t *pchild, server_rec *s);
+
+/* ------------------------------------------------------------ requests --- */
+
+typedef struct edgespan_upstream edgespan_upstream_t;
+
+/* One request_rec's part in tracing. An internal redirect and a subrequest have
+ * their own; the trace is the one of the request that the client sent. */
+typedef struct {
+    es_trace_t *trace;
+    edgespan_upstream_t *upstream; /* NULL: not proxied */
+    unsigned int decided : 1;      /* its configuration was asked */
+    unsigned int named : 1;        /* the ids are in its tables, OTEL_TRACE_ID ... */
+    unsigned int shown : 1;        /* and the decision, OTEL_SAMPLED ... */
+    unsigned int truncated : 1;    /* the upstream ended before its response */
+    unsigned int unanswered : 1;   /* httpd closed the connection instead of a response */
+} edgespan_request_t;
+
+/* NULL: it has none. */
+static inline edgespan_request_t *
+edgespan_request_of(const request_rec *r)
+{
+    return ap_get_module_config(r->request_config, &edgespan_module);
+}
+
+int edgespan_header_parser(request_rec *r);
+int edgespan_fixups(request_rec *r);
+int edgespan_log_transaction(request_rec *r);
+
+/* NULL if it cannot be evaluated. */
+const char *edgespan_evaluate(request_rec *r, const ap_expr_info_t *expr);
+
+/* ----------------------------------------------------------- upstreams --- */
+
+/* Hooks of mod_proxy, where that is loaded. */
+void edgespan_proxy_hooks(void);
+void edgespan_proxy_filters(void);
+
+/* Is this request for mod_proxy? */
+int edgespan_is_proxied(const request_rec *r);
+
+/* The span id that the upstream is to see as its parent. Called again, it gives
+ * the same. */
+const uint8_t *edgespan_upstream_id(request_rec *r, edgespan_request_t *request);
+
+/* --------------------------------------------------------------- spans --- */
+
+/* Ends the SERVER span of `r`, the request as the client sent it; `last` is
+ * where internal redirects led, `r` itself without one. */
+void edgespan_end_server_span(request_rec *r, request_rec *last, const es_trace_t *trace);
+
+#endif

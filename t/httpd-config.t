@@ -1,0 +1,113 @@
+# httpd: what a wrong configuration is told, and what a right one may say.
+
+use strict;
+use warnings;
+
+use Test::More;
+
+use EdgespanTest;
+use EdgespanTest::Httpd;
+
+my $URL = 'http://127.0.0.1:4318/v1/traces';
+
+sub check {
+    my ($http, %opt) = @_;
+    my $s = EdgespanTest::Httpd->new(%opt, http => $http);
+    my ($ok, $text) = $s->test;
+    return ($ok, $text, $s);
+}
+
+# $words is all of httpd's message behind the place.
+sub refused {
+    my ($http, $words, $name) = @_;
+    my ($ok, $text, $s) = check("$http\n");
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    my $file = quotemeta($s->prefix . '/httpd.conf');
+    my ($said) = $text =~ /Syntax error on line \d+ of $file:\n(.*)\n/;
+    ok !$ok, ($name // $http) . ': refused';
+    is $said, $words, 'in the right words';
+    return;
+}
+
+subtest 'accepted' => sub {
+    for my $http (
+        "OtelExporter $URL",
+        "OtelExporter $URL protocol=http/protobuf interval=1s batch_size=10 queue_size=64m timeout=5s shutdown_timeout=500ms",
+        qq{OtelExporter $URL "header=Authorization: Bearer x" header=X-A:b\nOtelExporter file:///tmp/spans.jsonl},
+        "OtelServiceName a\n<VirtualHost *>\nOtelServiceName b\n</VirtualHost>",
+        'OtelResourceAttr deployment.environment.name test',
+        (map {"OtelTrace $_"} 'on', 'OFF', 'expr=%{reqenv:X}', '"expr=%{HTTP:X} == \'a\'"'),
+        (map {"OtelSampleRate $_"} qw(0 1 0.5 12.5% 100%), 'expr=%{reqenv:X}'),
+        (map {"OtelTraceContext $_"} qw(propagate Extract inject ignore)),
+        'OtelSpanName "%{REQUEST_METHOD} x"', 'OtelSpanAttr a "b %{HTTP_HOST}"',
+        "OtelUpstreamSpan off\n<Location />\nOtelUpstreamSpan on\n</Location>",
+        "<Directory />\nOtelTrace On\nOtelSampleRate 1%\nOtelTraceContext ignore\n</Directory>",
+        "<If \"true\">\nOtelTrace On\n</If>",
+    ) {
+        my ($ok, $text) = check("$http\n");
+        ok $ok, $http or diag $text;
+    }
+};
+
+subtest 'OtelExporter' => sub {
+    my $known = 'there are endpoint, protocol, interval, timeout, shutdown_timeout, '
+        . 'batch_size, queue_size, batch_count and header';
+    refused('OtelExporter', 'OtelExporter takes a URL and any number of key=value');
+    refused("OtelExporter $URL interval", 'OtelExporter: "interval" is not key=value');
+    refused("OtelExporter $URL speed=5", qq{OtelExporter: unknown exporter option "speed": $known});
+    refused("OtelExporter $URL interval=soon",
+        'OtelExporter: invalid value "soon" of "interval": it takes a time from 10ms to 1h');
+    refused("OtelExporter $URL batch_size=0",
+        'OtelExporter: invalid value "0" of "batch_size": it takes a number of spans from 1 to 65536');
+    refused("OtelExporter $URL header=secret",
+        'OtelExporter: "header" takes Name:value', 'a header without a name');
+    refused(qq{OtelExporter $URL "header=a b:secret"},
+        'OtelExporter: invalid header "a b": it takes a header name and a value without control characters');
+    refused("<VirtualHost *>\nOtelExporter $URL\n</VirtualHost>",
+        'OtelExporter cannot occur within <VirtualHost> section', 'in a virtual host');
+    my $many = join "\n", ("OtelExporter $URL") x 5;
+    refused($many, 'OtelExporter: more than 4 exporters', 'five exporters');
+    my ($ok, $text) = check("OtelExporter nonsense\n");
+    ok !$ok, 'no URL: refused';
+    like $text, qr/^OtelExporter: .*nonsense/m, 'and named';
+};
+
+subtest 'the resource' => sub {
+    refused("OtelServiceName \xff", 'OtelServiceName: a service name has 1 to 255 characters of valid UTF-8',
+        'invalid UTF-8');
+    refused("<Location />\nOtelServiceName x\n</Location>", 'OtelServiceName not allowed in <Location> context',
+        'in <Location>');
+    refused("OtelResourceAttr a \xff",
+        'OtelResourceAttr: a resource attribute takes a name and a value of valid UTF-8', 'invalid UTF-8');
+    refused("<VirtualHost *>\nOtelResourceAttr a b\n</VirtualHost>",
+        'OtelResourceAttr cannot occur within <VirtualHost> section', 'in a virtual host');
+};
+
+subtest 'places' => sub {
+    refused('OtelTrace maybe',
+        'OtelTrace: invalid value "maybe": it is "On", "Off" or "expr=" with an expression');
+    my ($ok, $text) = check(qq{OtelTrace "expr=%{HTTP:X} == "\n});
+    ok !$ok, 'a broken condition: refused';
+    like $text, qr/^OtelTrace: invalid expression "%\{HTTP:X\} == ": syntax error/m, 'and explained';
+    ($ok, $text) = check(qq{OtelSpanName "%{nonsense:x}"\n});
+    ok !$ok, 'an unknown function: refused';
+    like $text, qr/^OtelSpanName: invalid expression "%\{nonsense:x\}": /m, 'and explained';
+    refused('OtelSampleRate 101%', 'OtelSampleRate: invalid sample rate "101%": it is a number '
+        . 'from 0 to 1, or a percentage from 0% to 100%');
+    refused('OtelTraceContext some', 'OtelTraceContext: invalid trace context mode "some": it is '
+        . '"propagate", "extract", "inject" or "ignore"');
+    refused('OtelUpstreamSpan maybe', 'OtelUpstreamSpan must be On or Off');
+    refused("<Location />\n<Limit GET>\nOtelTrace On\n</Limit>\n</Location>",
+        'OtelTrace cannot occur within <Limit> or <LimitExcept> section', 'in <Limit>');
+};
+
+subtest 'what only the whole shows' => sub {
+    my ($ok, $text) = check("OtelExporter $URL queue_size=1m\nOtelTrace On\n", workers => 20);
+    ok !$ok, 'a queue too small for ServerLimit: refused by -t';
+    like $text, qr/edgespan: queue_size 1024k is too small for 26 serving processes: it takes \d+k or more/,
+        'and explained';
+    ($ok, $text) = check("OtelExporter $URL queue_size=1m\n", workers => 20);
+    ok $ok, 'but not where nothing is traced';
+};
+
+done_testing;

@@ -1,0 +1,275 @@
+# httpd: tracing in its processes, in each MPM: start, restart, stop, death.
+
+use strict;
+use warnings;
+
+use POSIX ();
+use Test::More;
+use Time::HiRes qw(time);
+
+use EdgespanTest;
+use EdgespanTest::Collector;
+use EdgespanTest::Httpd;
+use EdgespanTest::Otlp;
+
+my @MPMS = grep { -e EdgespanTest::Httpd->system_modules . "/mod_mpm_$_.so" }
+    qw(event worker prefork);
+
+sub http_text {
+    my ($exporter) = @_;
+    return <<"END";
+OtelExporter %%COLLECTOR%% interval=20ms $exporter
+OtelTrace On
+LogFormat "%{OTEL_SPAN_ID}e" span
+CustomLog %%PREFIX%%/spans.log span
+ScriptAlias /cgi/ %%PREFIX%%/cgi-bin/
+END
+}
+
+# Options besides the server's: collector, exporter (more of its options).
+sub traced {
+    my (%opt) = @_;
+    my $c = delete $opt{collector} // EdgespanTest::Collector->new;
+    my $s = EdgespanTest::Httpd->new(%opt, http => http_text($opt{exporter} // ''),
+        vars => { COLLECTOR => $c->url });
+    $s->{collector} = $c;
+    return $s;
+}
+
+# Span ids of all requests that were logged.
+sub logged {
+    my ($s) = @_;
+    my @ids = (slurp($s->prefix . '/spans.log') // '') =~ /^(\w{16})$/mg;
+    return @ids;
+}
+
+# Each logged request has arrived.
+sub arrived {
+    my ($s, $name) = @_;
+    my $c = $s->{collector};
+    my @want = logged($s);
+    my @missing;
+    eval { wait_for(sub {
+        my $have = $c->span_ids_fast;
+        @missing = grep { !$have->{$_} } @want;
+        return !@missing;
+    }, 5, 'all spans') };
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    is @missing, 0, "$name: " . @want . ' requests, all spans arrived';
+    return;
+}
+
+# And none twice: without a violent death nothing is sent again.
+sub complete {
+    my ($s, $name) = @_;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    arrived($s, $name);
+    my $have = $s->{collector}->span_ids_fast;
+    my @twice = grep { $have->{$_} > 1 } keys %$have;
+    is @twice, 0, 'none twice';
+    return;
+}
+
+# Clients in processes of their own, until load_end(), which gives how many of
+# them had a request that was not answered.
+sub load_begin {
+    my ($s, $clients) = @_;
+    my $port = $s->port;
+    my $parent = $$;
+    my @pids;
+    for (1 .. $clients) {
+        my $pid = fork // die "fork: $!\n";
+        if (!$pid) {
+            my $stop = 0;
+            local $SIG{USR1} = sub { $stop = 1 };
+            my $bad = 0;
+            while (!$stop && !$bad) {
+                my $res = eval { http_get($port, '/') };
+                $bad = 1 unless $res && $res->{status} == 200;
+            }
+            POSIX::_exit($bad);
+        }
+        push @pids, $pid;
+    }
+    return @pids;
+}
+
+sub load_end {
+    my (@pids) = @_;
+    kill USR1 => @pids;
+    return scalar grep { waitpid $_, 0; $? } @pids;
+}
+
+for my $mpm (@MPMS) {
+    subtest "$mpm: serves and stops" => sub {
+        my $s = traced(mpm => $mpm)->start;
+        http_get($s->port, '/') for 1 .. 20;
+        my $took = $s->stop;
+        cmp_ok $took, '<', 2, sprintf 'stopped in %.2fs', $took;
+        complete($s, 'stop');
+        $s->finish;
+    };
+
+    subtest "$mpm: restarts under load" => sub {
+        my $s = traced(mpm => $mpm)->start;
+        my @load = load_begin($s, 4);
+        $s->reload for 1 .. 3;
+        is load_end(@load), 0, 'every request was answered';
+        is http_get($s->port, '/')->{status}, 200, 'after graceful restarts';
+        $s->reload(undef, hard => 1);
+        is http_get($s->port, '/')->{status}, 200, 'after a hard restart';
+        $s->stop;
+        complete($s, 'three graceful and one hard restart');
+        $s->finish;
+    };
+
+    subtest "$mpm: a collector that hangs" => sub {
+        for my $mode (qw(hang blackhole)) {
+            my $c = EdgespanTest::Collector->new(mode => $mode);
+            my $s = traced(mpm => $mpm, collector => $c, exporter => 'shutdown_timeout=500ms')->start;
+            http_get($s->port, '/') for 1 .. 20;
+            $c->wait_requests(1) if $mode eq 'hang';
+            my $took = $s->stop;
+            cmp_ok $took, '<', 3, sprintf '%s: stopped in %.2fs', $mode, $took;
+            like $s->error_log, qr/edgespan: \d+ spans dropped: /, 'what is lost is told';
+            $s->finish;
+        }
+    };
+
+    subtest "$mpm: a graceful stop, and a restart, with a collector that hangs" => sub {
+        my $c = EdgespanTest::Collector->new(mode => 'hang');
+        my $s = traced(mpm => $mpm, collector => $c)->start;
+        http_get($s->port, '/') for 1 .. 20;
+        $c->wait_requests(1);
+        my $from = time;
+        $s->reload(undef, drain => 1);
+        cmp_ok time - $from, '<', 6, 'the old generation leaves';
+        http_get($s->port, '/') for 1 .. 20;
+        my $took = $s->stop('WINCH');
+        cmp_ok $took, '<', 6, sprintf 'stopped in %.2fs', $took;
+        $s->finish;
+    };
+
+    subtest "$mpm: stopped in the middle of it" => sub {
+        for (1 .. 5) {
+            my $s = traced(mpm => $mpm)->start;
+            my @load = load_begin($s, 4);
+            wait_for(sub { logged($s) > 50 }, 10, 'some requests');
+            my $took = $s->stop;
+            load_end(@load);
+            cmp_ok $took, '<', 5, sprintf 'stopped in %.2fs', $took;
+            $s->finish;
+        }
+    };
+
+    subtest "$mpm: children that retire" => sub {
+        my $s = traced(mpm => $mpm, exporter => 'interval=1h')->start;
+        $s->{main} = 'MaxConnectionsPerChild 5';
+        $s->reload(undef, drain => 1);
+        http_get($s->port, '/') for 1 .. 60;
+        $s->stop;
+        complete($s, 'every fifth connection');
+        $s->finish;
+    };
+
+    subtest "$mpm: killed children" => sub {
+        my $s = traced(mpm => $mpm, allow => qr/exit signal Killed/)->start;
+        for my $round (1 .. 3) {
+            http_get($s->port, '/') for 1 .. 10;
+            my @old = $s->worker_pids;
+            kill KILL => @old;
+            wait_for(sub {
+                my %is = map { $_ => 1 } $s->worker_pids;
+                return keys %is >= $s->{workers} && !grep { $is{$_} } @old;
+            }, 10, 'new children');
+            is http_get($s->port, '/')->{status}, 200, 'served by new ones';
+
+            # Acknowledged in between: three leaders that die in a row would be
+            # blamed on what they read.
+            arrived($s, "all killed, round $round");
+        }
+        $s->finish;
+    };
+}
+
+subtest 'a collector that comes late, and goes' => sub {
+    my $c = EdgespanTest::Collector->new(start => 0);
+    my $s = traced(collector => $c)->start;
+    is http_get($s->port, '/')->{status}, 200, 'served without it';
+    $c->start;
+    complete($s, 'late');
+    $c->stop;
+    is http_get($s->port, '/')->{status}, 200, 'served without it again';
+    $c->start;
+    complete($s, 'again');
+    $s->finish;
+};
+
+subtest 'a restart with another configuration' => sub {
+    my ($c, $other) = map { EdgespanTest::Collector->new } 1, 2;
+    my $s = traced(collector => $c)->start;
+    http_get($s->port, '/');
+    $s->{vars}{COLLECTOR} = $other->url;
+    $s->reload;
+    http_get($s->port, '/');
+    $other->wait_spans(1, 5);
+    my @spans = $c->wait_spans(1, 5);
+    is @spans, 1, 'the first has what came before it';
+
+    $s->reload('');
+    http_get($s->port, '/');
+    $s->reload(http_text(''));
+    http_get($s->port, '/');
+    @spans = $other->wait_spans(2, 5);
+    is @spans, 2, 'without a directive: untraced';
+    $s->finish;
+};
+
+subtest 'what a CGI inherits' => sub {
+    my $script = "#!/bin/sh\necho 'Content-Type: text/plain'\necho\nls -l /proc/self/fd\n"
+        . "echo ENV; env\n";
+    for my $mpm (@MPMS) {
+        my $s = traced(mpm => $mpm, workers => 1, files => { 'cgi-bin/fd' => $script })->start;
+        # With connections to the collector open.
+        http_get($s->port, '/');
+        $s->{collector}->wait_spans(1, 5);
+        my %kind = map { $_ => 1 } map { readlink($_) =~ /^(\/memfd:\w+|anon_inode:\[eventfd\])/ ? $1 : () }
+            map { glob "/proc/$_/fd/*" } $s->worker_pids;
+        cmp_ok keys %kind, '>=', 2, "$mpm: the server has descriptors to leak";
+        my ($fds) = split /^ENV$/m, http_get($s->port, '/cgi/fd')->{body};
+        unlike $fds, qr/memfd|eventfd|eventpoll/, 'none of ours is inherited';
+        my @sockets = $fds =~ /socket:/g;
+        my $bare = EdgespanTest::Httpd->new(mpm => $mpm, module => 0, workers => 1,
+            files => { 'cgi-bin/fd' => $script },
+            http => 'ScriptAlias /cgi/ %%PREFIX%%/cgi-bin/')->start;
+        my ($bare_fds) = split /^ENV$/m, http_get($bare->port, '/cgi/fd')->{body};
+        my @bare_sockets = $bare_fds =~ /socket:/g;
+        is @sockets, @bare_sockets, 'no more sockets than without us';
+        $_->finish for $s, $bare;
+    }
+};
+
+subtest '256 children and a dead collector' => sub {
+    plan skip_all => 'no prefork' unless grep { $_ eq 'prefork' } @MPMS;
+    my $c = EdgespanTest::Collector->new(start => 0);
+    my $s = traced(mpm => 'prefork', workers => 256, collector => $c, start_timeout => 60,
+        sizing => "StartServers 256\nMinSpareServers 250\nMaxSpareServers 256\n"
+            . "ServerLimit 256\nMaxRequestWorkers 256")->start;
+    wait_for(sub { $s->worker_pids == 256 }, 60, '256 children');
+    my @load = load_begin($s, 4);
+    wait_for(sub { logged($s) > 2000 }, 30, '2000 requests');
+    is load_end(@load), 0, 'every request was answered';
+    my $took = $s->stop;
+    cmp_ok $took, '<', 8, sprintf 'stopped in %.2fs', $took;
+    $s->finish;
+};
+
+subtest 'httpd -t' => sub {
+    my $s = traced();
+    my ($ok, $text) = $s->test;
+    ok $ok, 'content' or diag $text;
+    my @requests = $s->{collector}->requests;
+    is @requests, 0, 'nothing is exported';
+};
+
+done_testing;

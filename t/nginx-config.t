@@ -1,0 +1,256 @@
+# The directives: what they take, what they refuse and in which words, and how
+# the contexts inherit. What they do to spans: nginx-config-run.t.
+
+use strict;
+use warnings;
+
+use Test::More;
+
+use EdgespanTest;
+use EdgespanTest::Collector;
+use EdgespanTest::Nginx;
+
+my $OK = 'endpoint http://127.0.0.1:4318/v1/traces;';
+my $n = EdgespanTest::Nginx->new(workers => 2, log_level => 'notice',
+    vars => { OK => $OK });
+
+# Runs nginx -t; the place of the last line that says PLACE is $where.
+sub refused {
+    my ($text, $words, $what) = @_;
+    my ($ok, $said) = $n->test("\n$text\n");
+    my $where = 0;
+    my @lines = split /\n/, slurp($n->prefix . '/nginx.conf');
+    for my $i (0 .. $#lines) {
+        $where = $i + 1 if $lines[$i] eq (split /\n/, $text)[-1];
+    }
+    $what //= $text =~ s/\s+/ /gr;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    return subtest $what =~ s/[^ -~]/?/gr => sub {
+        ok !$ok, 'refused';
+        my ($line) = $said =~ /\[emerg\] (.*)/;
+        like $line // '', $words, 'says why' or diag $said;
+        like $line // '', qr/ in \S+nginx\.conf:$where$/, 'and where';
+    };
+}
+
+sub accepted {
+    my ($text, $what) = @_;
+    my ($ok, $said) = $n->test("\n$text\n");
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    ok $ok && $said !~ /\[(?:warn|emerg|error|crit|alert)\]/,
+        $what // $text =~ s/\s+/ /gr or diag $said;
+    return $said;
+}
+
+my $GIVE = qr{: give http://host:4318/v1/traces \(protocol http/protobuf\) or file:///path};
+
+subtest 'otel_exporter: accepted' => sub {
+    accepted("otel_exporter { $_ }") for "$OK interval 50ms;",
+        "$OK interval 1m; timeout 500ms; shutdown_timeout 0; batch_size 1;",
+        "$OK queue_size 1m;", "$OK queue_size 1g; batch_size 65536;",
+        "$OK header X-Key 'a b'; header x-other ''; header X-Key c;",
+        "$OK batch_count 4;", "$OK protocol http/protobuf;",
+        'endpoint file:///tmp/x; protocol file;',
+        'endpoint https://example.com/otlp;', 'endpoint http://[::1]:4318;',
+        'endpoint http://127.0.0.1:4317; protocol http/protobuf;';
+    accepted("otel_exporter { $OK } " x 4, 'four of them');
+};
+
+subtest 'otel_exporter: refused' => sub {
+    my $time = sub { qr/^invalid value "\Q$_[1]\E" of "$_[0]": it takes a time from \Q$_[2]\E/ };
+    my $many = qr/^invalid number of parameters of "(?:endpoint|interval)": it takes 1/;
+    for my $case (
+        [ '', qr{^the exporter has no "endpoint": give one, as http://127\.0\.0\.1:4318/v1/traces or file:///var/log/spans\.jsonl} ],
+        [ 'interval 1s;', qr/^the exporter has no "endpoint"/ ],
+        [ 'endpoint;', $many ], [ 'endpoint a b;', $many ],
+        [ "$OK interval;", $many ],
+        [ "$OK interval x;", $time->('interval', 'x', '10ms to 1h') ],
+        [ "$OK interval 1ms;", $time->('interval', '1ms', '10ms to 1h') ],
+        [ "$OK interval 2h;", $time->('interval', '2h', '10ms to 1h') ],
+        [ "$OK interval 1.5s;", $time->('interval', '1.5s', '10ms to 1h') ],
+        [ "$OK timeout 0;", $time->('timeout', '0', '10ms to 10m') ],
+        [ "$OK shutdown_timeout 2m;",
+            $time->('shutdown_timeout', '2m', '0 to 60s') ],
+        (map { [ "$OK batch_size $_;", qr/^invalid value "$_" of "batch_size": it takes a number of spans from 1 to 65536/ ] }
+            0, -1, 65537, '5s', '99999999999999999999'),
+        (map { [ "$OK queue_size $_;", qr/^invalid value "$_" of "queue_size": it takes a size from 1m to 64g/ ] }
+            '1k', '1x', '65g', '99999999999999999999g'),
+        (map { [ "$OK header $_;", qr/^invalid number of parameters of "header": it takes 2/ ] } 'X', 'X y z'),
+        (map { [ "$OK header $_ z;", qr/^invalid header \Q$_\E: it takes a header name and a value without control characters/ ] }
+            '"X Y"', '"X:"', '""'),
+        [ "$OK nonsense 1;", qr/^unknown exporter option "nonsense": there are endpoint, protocol, interval, timeout, shutdown_timeout, batch_size, queue_size, batch_count and header/ ],
+        [ "$OK Interval 1s;", qr/^unknown exporter option "Interval"/ ],
+        [ "$OK inner { x 1; }", qr/^unexpected "\{"/ ],
+        [ "$OK protocol grpc;", qr{^protocol "grpc" is not spoken by this version: use "http/protobuf" with port 4318} ],
+        [ "$OK protocol http/json;", qr{^unknown protocol "http/json": there are http/protobuf, file} ],
+        [ "$OK protocol file;", qr/^endpoint "\S+" is no file$GIVE/ ],
+        [ 'endpoint file:///x; protocol http/protobuf;', qr/^endpoint "file:\S+" is a file and no URL to post to$GIVE/ ],
+        (map { [ "endpoint $_;", qr/^endpoint "\Q$_\E" means protocol grpc, which is not spoken by this version$GIVE/ ] }
+            qw(localhost:4317 http://localhost:4317 http://localhost/ example.com)),
+        (map { [ "endpoint $_;", qr/^endpoint "\Q$_\E" has no valid host and port$GIVE/ ] }
+            qw(/tmp/x http://:4318/x http://h:99999/x http://h:0/x http://h:x/x)),
+        [ 'endpoint "http://a b/c";', qr/has no valid host and port/ ],
+        [ 'endpoint unix:/run/otel.sock;', qr{^endpoint "unix:/run/otel\.sock" is a unix socket, which is not supported by this version$GIVE} ],
+        [ 'endpoint ftp://x/y;', qr{^endpoint "ftp://x/y" has no scheme of ours$GIVE} ],
+        [ 'endpoint file://relative/x;', qr{^endpoint "file://relative/x" is no file$GIVE} ],
+        [ 'endpoint "";', qr/^empty "endpoint": it takes a URL/ ],
+        [ 'endpoint $url;', qr/^endpoint "\$url" / ],
+    ) {
+        refused("otel_exporter { $case->[0] }", $case->[1], $case->[0]);
+    }
+    refused("otel_exporter { $OK }\n" x 5, qr/^more than 4 exporters/, 'five');
+    refused("server {\notel_exporter { $OK }", qr/^"otel_exporter" directive is not allowed here/);
+    refused("otel_exporter name { $OK }", qr/^invalid number of arguments in "otel_exporter" directive/);
+};
+
+subtest 'otel_service_name, otel_resource_attr' => sub {
+    accepted('otel_service_name "my edge"; otel_resource_attr a b; '
+        . 'otel_resource_attr a c; otel_resource_attr empty "";');
+    my $name = qr/^a service name has 1 to 255 characters of valid UTF-8/;
+    refused("otel_service_name $_;", $name) for '""', "\xff", 'x' x 256;
+    refused("otel_service_name a;\notel_service_name b;",
+        qr/^"otel_service_name" directive is duplicate/);
+    refused('otel_service_name a b;', qr/^invalid number of arguments/);
+    refused("otel_resource_attr $_;",
+        qr/^a resource attribute takes a name and a value of valid UTF-8/)
+        for '"" x', "a \xff", "\xff a";
+    refused('otel_resource_attr a;', qr/^invalid number of arguments/);
+    refused("server {\n$_", qr/^"otel_\w+" directive is not allowed here/)
+        for 'otel_service_name x;', 'otel_resource_attr a b;';
+};
+
+# [directive, accepted values, [refused value, words]...]
+my $enum = qr/: it is "propagate", "extract", "inject" or "ignore"/;
+my $rate = qr/: it is a number from 0 to 1, or a percentage from 0% to 100%/;
+my @location = (
+    [ 'otel_trace', [qw(on off ON Off $arg_x prefix$arg_x)],
+        map { [ $_, qr/^invalid value $_ in "otel_trace" directive, it must be "on", "off" or a variable/ ] }
+            '"maybe"', '"1"', '""' ],
+    [ 'otel_sample_rate', [qw(0 1 0.5 .5 1. 100% 0% 12.5% 0.000001% $arg_x $arg_x%)],
+        map { [ $_, qr/^invalid sample rate $_$rate/ ] } map {qq{"$_"}}
+            qw(2 1.01 101% -1 abc 10 1e-3 0x1 inf nan % .), '', '1 %', '0,5' ],
+    [ 'otel_trace_context', [qw(propagate extract inject ignore Propagate)],
+        map { [ $_, qr/^invalid trace context mode \Q$_\E$enum/ ] }
+            '"foo"', '""', '"$arg_x"', '"propagate,inject"' ],
+    [ 'otel_span_name', [qw(a $arg_x "a$uri")] ],
+    [ 'otel_upstream_span', [qw(on off)],
+        [ 'maybe', qr/^invalid value "maybe" in "otel_upstream_span" directive, it must be "on" or "off"/ ] ],
+);
+
+for my $d (@location) {
+    my ($name, $values, @bad) = @$d;
+    subtest $name => sub {
+        accepted("otel_exporter { $OK } $name $_;") for @$values;
+        my $value = $values->[0];
+        accepted("otel_exporter { $OK } $name $value; server { $name $value; "
+            . "location / { $name $value; if (\$arg_y) { $name $value; } "
+            . "location /b { $name $value; } } location \@c { $name $value; } }",
+            'in all contexts');
+        refused("$name $_->[0];", $_->[1]) for @bad;
+        refused("server {\n$name $value;\n$name $value;",
+            qr/^"$name" directive is duplicate/, 'twice');
+        refused("$name;", qr/^invalid number of arguments in "$name" directive/);
+        refused("$name a b;", qr/^invalid number of arguments in "$name" directive/);
+        refused("server {\nif (\$arg_y) {\n$name $value;",
+            qr/^"$name" directive is not allowed here/, '"if" in server{}');
+    };
+}
+
+subtest 'otel_span_attr' => sub {
+    accepted('otel_span_attr a b; otel_span_attr a c; otel_span_attr d $arg_x; '
+        . 'otel_span_attr e "";');
+    refused("otel_span_attr \xff b;", qr/^invalid attribute ".+": its name is/);
+    refused('otel_span_attr a;', qr/^invalid number of arguments/);
+    refused('otel_span_attr "" b;', qr{^invalid attribute "": its name is not empty and valid UTF-8});
+};
+
+subtest 'unknown variables and directives' => sub {
+    # These are nginx's own words, without a place.
+    for my $text ('otel_trace $nosuch;', 'otel_sample_rate $nosuch;',
+        'otel_span_name $nosuch;', 'otel_span_attr a $nosuch;') {
+        my ($ok, $said) = $n->test($text);
+        ok !$ok, $text;
+        like $said, qr/\[emerg\] unknown "nosuch" variable/, 'says which';
+    }
+    refused('otel_nonsense on;', qr/^unknown directive "otel_nonsense"/);
+};
+
+subtest 'a queue that is too small for its processes' => sub {
+    my $text = "otel_exporter { $OK queue_size 1m; } otel_trace on;";
+    local $n->{workers} = 16;
+    my ($ok, $said) = $n->test($text);
+    ok !$ok, '16 processes, 1m';
+    like $said, qr/\[emerg\] queue_size 1024k is too small for 16 serving processes: it takes 2048k or more, 2 chunks of 64k each in \S+nginx.conf:\d+/,
+        'says what it takes';
+    local $n->{workers} = 8;
+    accepted($text, '8 processes, 1m');
+    local $n->{workers} = 'auto';
+    accepted("otel_exporter { $OK } otel_trace on;", 'auto, the default');
+    local $n->{workers} = 5000;
+    ($ok, $said) = $n->test("otel_exporter { $OK } otel_trace on;");
+    like $said, qr/\[emerg\] 5000 serving processes: tracing knows at most 4096/,
+        'too many';
+    accepted('', 'a module that is only loaded limits nothing');
+};
+
+subtest 'no exporter' => sub {
+    my ($ok, $said) = $n->test('otel_trace on;');
+    ok $ok, 'accepted';
+    like $said, qr/\[warn\] "otel_trace" without "otel_exporter": spans have no destination/,
+        'with a warning';
+    accepted('', 'nothing at all');
+    accepted('server { otel_trace off; }', 'off');
+    accepted('otel_trace_context propagate;',
+        'headers alone make no spans: nothing to warn of');
+};
+
+subtest 'notices, once' => sub {
+    my $mark = $n->log_mark;
+    my ($ok) = $n->test("otel_exporter { endpoint localhost:4318; batch_count 4; }");
+    ok $ok, 'accepted';
+    my $log = $n->log_since($mark);
+    is scalar(() = $log =~ m{\[notice\] .*endpoint "localhost:4318": spans go to http://localhost:4318/v1/traces as http/protobuf}g),
+        1, 'what was inferred' or diag $log;
+    is scalar(() = $log =~ /\[notice\] .*"batch_count" is accepted and ignored: the queue is bounded by "queue_size" alone/g),
+        1, 'what is ignored';
+    my %target = ('http://h:4318' => 'http://h:4318/v1/traces',
+        'http://h:4318/' => 'http://h:4318/v1/traces',
+        'https://h:4318' => 'https://h:4318/v1/traces',
+        'http://h/a/b' => 'http://h/a/b', 'h:80/x' => 'http://h:80/x',
+        'http://[::1]:4318' => 'http://[::1]:4318/v1/traces');
+    for my $endpoint (sort keys %target) {
+        $mark = $n->log_mark;
+        $n->test("otel_exporter { endpoint $endpoint; }");
+        like $n->log_since($mark), qr/: spans go to \Q$target{$endpoint}\E as /,
+            $endpoint;
+    }
+};
+
+subtest 'secrets are not logged' => sub {
+    my $mark = $n->log_mark;
+    my ($ok, $said) = $n->test('otel_exporter { '
+        . 'endpoint http://user:s3cret@127.0.0.1:4318/v1/traces; '
+        . 'header Authorization "Bearer t0ken"; }');
+    my $all = $said . $n->log_since($mark);
+    unlike $all, qr/t0ken/, 'a header';
+    unlike $all, qr/s3cret/, 'a password in the endpoint';
+    ($ok, $said) = $n->test('otel_exporter { header "A b" t0ken; }');
+    unlike $said, qr/t0ken/, 'a header that is refused';
+};
+
+subtest 'nginx -t leaves nothing behind and touches nothing' => sub {
+    my $c = EdgespanTest::Collector->new;
+    my %before = map { $_ => 1 } glob('/dev/shm/*'), children_of($$);
+    my $file = $n->prefix . '/data/spans.jsonl';
+    accepted("otel_exporter { endpoint @{[ $c->url ]}; } "
+        . "otel_exporter { endpoint file://$file; } otel_trace on; "
+        . 'server { listen 127.0.0.1:%%PORT%%; }', 'a good configuration');
+    ok !-e $file, 'the file is not made';
+    is scalar(my @r = $c->requests), 0, 'nothing is sent';
+    is_deeply [ grep { !$before{$_} } glob('/dev/shm/*'), children_of($$) ],
+        [], 'no process, no shared memory';
+    is_deeply [ $n->leftovers ], [], 'no System V objects';
+};
+
+# It never ran: finish() would have nothing to look at.
+done_testing;
