@@ -185,10 +185,13 @@ bool es_provider_start(es_provider_t **provider, es_generation_t *generation, co
  * process before it kills it. Async-signal-safe; later calls change nothing. */
 void es_provider_stopping(es_provider_t *provider, uint64_t at_most_ns);
 
-/* Waits until the exporter has ended (the deadline plus at most 0.2 s) and frees
- * the provider. No request may use it any more. Calls es_provider_stopping()
+/* Waits until the exporter has ended (the deadline plus at most 0.2 s). Spans of
+ * requests that end later are counted as dropped. Calls es_provider_stopping()
  * itself, which changes nothing where that was called before. */
 void es_provider_stop(es_provider_t *provider);
+
+/* Frees a stopped provider. No request may use it any more. */
+void es_provider_destroy(es_provider_t *provider);
 
 /* Waits likewise, but only waits: async-signal-safe, for a server that ends
  * its processes inside a signal handler (httpd's prefork). */

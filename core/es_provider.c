@@ -190,18 +190,26 @@ es_provider_stop(es_provider_t *provider)
     es_provider_stopping(provider, UINT64_MAX);
     if (provider->generation->config->exporters_count == 0) {
         es_slot_release(provider->generation->locks, provider->slot);
+        return;
+    }
+    es_provider_wait(provider);
+    if (read(provider->ended, &value, sizeof(value)) < 0) {
+        /* Stuck in spite of all deadlines: the process is to end now, so the
+         * thread keeps what it uses rather than the server waits. */
+        provider->stuck = true;
+        pthread_detach(provider->thread);
     } else {
-        es_provider_wait(provider);
-        if (read(provider->ended, &value, sizeof(value)) < 0) {
-            /* Stuck in spite of all deadlines: the process is to end now, so the
-             * thread keeps what it uses rather than the server waits. */
-            pthread_detach(provider->thread);
-            return;
-        }
         pthread_join(provider->thread, NULL);
     }
-    es_producer_dispose(&provider->producer);
-    provider_free(provider);
+}
+
+void
+es_provider_destroy(es_provider_t *provider)
+{
+    if (!provider->stuck) {
+        es_producer_dispose(&provider->producer);
+        provider_free(provider);
+    }
 }
 
 void

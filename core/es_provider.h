@@ -31,6 +31,7 @@ struct es_provider {
     es_producer_t producer;
     unsigned slot;
     pthread_t thread;
+    bool stuck;               /* the thread did not end and goes on using all this */
     int stop;                 /* eventfd: readable once the process is to stop */
     int ended;                /* eventfd: readable once the thread has ended */
     _Atomic uint64_t stop_at; /* the absolute deadline, 0: not stopping */

@@ -209,6 +209,7 @@ stop_provider(void *data)
     es_provider_stopping(provider, STOP_AT_MOST_NS);
     if (edgespan_process.threaded) {
         es_provider_stop(provider);
+        es_provider_destroy(provider);
     } else {
         es_provider_wait(provider);
     }

@@ -42,6 +42,7 @@ typedef struct {
 typedef struct {
     es_config_t                    *config;
     es_generation_t                *generation;
+    es_provider_t                  *provider;    /* of this process */
     ngx_conf_t                     *cf;          /* while it is being read */
     ngx_shm_zone_t                 *queue_zone;
     ngx_shm_zone_t                 *stats_zone;

@@ -471,6 +471,10 @@ ngx_http_edgespan_cleanup(void *data)
 {
     ngx_http_edgespan_main_conf_t  *mcf = data;
 
+    if (mcf->provider != NULL) {
+        es_provider_destroy(mcf->provider);
+    }
+
     if (mcf->generation != NULL) {
         es_generation_destroy(mcf->generation);
     }

@@ -141,15 +141,17 @@ ngx_http_edgespan_init_process(ngx_cycle_t *cycle)
     log.write = ngx_http_edgespan_log_write;
     log.data = NULL;
 
-    if (!es_provider_start(&ngx_http_edgespan_provider, mcf->generation, &log,
-                           &error))
-    {
+    if (!es_provider_start(&mcf->provider, mcf->generation, &log, &error)) {
+
         /* the worker serves all the same */
+
         ngx_log_error(NGX_LOG_ERR, cycle->log, 0,
                       "edgespan: this process does not trace: %s", error.text);
-        ngx_http_edgespan_provider = NULL;
+        mcf->provider = NULL;
         ngx_http_edgespan_log_done(cycle);
     }
+
+    ngx_http_edgespan_provider = mcf->provider;
 
     return NGX_OK;
 }
@@ -157,7 +159,8 @@ ngx_http_edgespan_init_process(ngx_cycle_t *cycle)
 
 /*
  * With "master_process off" a reload runs neither exit_process nor init_process,
- * but this; the old zones go right after it.
+ * but this; the old zones go right after it.  Requests that are under way keep
+ * the old provider, which stays as long as their configuration.
  */
 
 ngx_int_t

@@ -17,8 +17,9 @@ static ngx_int_t ngx_http_edgespan_set_attrs(ngx_http_request_t *r,
     ngx_http_edgespan_loc_conf_t *lcf, es_http_t *http);
 static void ngx_http_edgespan_end_upstreams(ngx_http_edgespan_ctx_t *ctx,
     es_http_t *server);
-static void ngx_http_edgespan_end_leg(ngx_http_edgespan_ctx_t *ctx,
-    ngx_http_edgespan_leg_t *leg, ngx_uint_t end, es_http_t *server);
+static uint64_t ngx_http_edgespan_end_leg(ngx_http_edgespan_ctx_t *ctx,
+    ngx_http_edgespan_leg_t *leg, ngx_uint_t end, uint64_t time,
+    es_http_t *server);
 static uint64_t ngx_http_edgespan_set_try(ngx_http_edgespan_ctx_t *ctx,
     ngx_uint_t n, uint64_t end, es_http_try_t *try);
 
@@ -297,12 +298,16 @@ ngx_http_edgespan_set_attrs(ngx_http_request_t *r,
 }
 
 
-/* a CLIENT span for each leg on which a try began */
+/*
+ * A CLIENT span for each leg on which a try began.  Backwards, because where
+ * only nginx's own times are known, a try ended when the next one began.
+ */
 
 static void
 ngx_http_edgespan_end_upstreams(ngx_http_edgespan_ctx_t *ctx,
     es_http_t *server)
 {
+    uint64_t                   time;
     ngx_uint_t                 i, end;
     ngx_http_request_t        *r;
     ngx_http_edgespan_leg_t  **legs;
@@ -316,10 +321,10 @@ ngx_http_edgespan_end_upstreams(ngx_http_edgespan_ctx_t *ctx,
     }
 
     legs = ctx->legs.elts;
+    end = ngx_http_edgespan_states(r);
+    time = server->end_mono_ns;
 
-    for (i = 0; i < ctx->legs.nelts; i++) {
-        end = i + 1 < ctx->legs.nelts ? legs[i + 1]->first_state
-                                      : ngx_http_edgespan_states(r);
+    for (i = ctx->legs.nelts; i-- > 0; end = legs[i]->first_state) {
 
         if (!legs[i]->span || legs[i]->first_state >= end) {
             continue;
@@ -329,16 +334,18 @@ ngx_http_edgespan_end_upstreams(ngx_http_edgespan_ctx_t *ctx,
             ngx_http_edgespan_set_upstream(r, legs[i]);
         }
 
-        ngx_http_edgespan_end_leg(ctx, legs[i], end, server);
+        time = ngx_http_edgespan_end_leg(ctx, legs[i], end, time, server);
     }
 }
 
 
-static void
+/* returns when it began */
+
+static uint64_t
 ngx_http_edgespan_end_leg(ngx_http_edgespan_ctx_t *ctx,
-    ngx_http_edgespan_leg_t *leg, ngx_uint_t end, es_http_t *server)
+    ngx_http_edgespan_leg_t *leg, ngx_uint_t end, uint64_t time,
+    es_http_t *server)
 {
-    uint64_t             time;
     es_http_t            http;
     ngx_uint_t           i, n;
     es_http_try_t       *tries, *last;
@@ -350,15 +357,9 @@ ngx_http_edgespan_end_leg(ngx_http_edgespan_ctx_t *ctx,
 
     tries = ngx_pcalloc(r->pool, n * sizeof(es_http_try_t));
     if (tries == NULL) {
-        return;
+        return time;
     }
 
-    /*
-     * Backwards, because where only nginx's own times are known, a try ended
-     * when the next one began.
-     */
-
-    time = server->end_mono_ns;
     last = &tries[n];
 
     for (i = end; i-- > leg->first_state; /* void */ ) {
@@ -373,7 +374,7 @@ ngx_http_edgespan_end_leg(ngx_http_edgespan_ctx_t *ctx,
     tries = last;
 
     if (n == 0) {
-        return;
+        return time;
     }
 
     last = &tries[n - 1];
@@ -415,6 +416,8 @@ ngx_http_edgespan_end_leg(ngx_http_edgespan_ctx_t *ctx,
     http.tries_count = n;
 
     es_trace_http(ctx->trace, &http);
+
+    return tries[0].start_mono_ns;
 }
 
 

@@ -130,7 +130,8 @@ subtest 'otel_sample_rate $variable' => sub {
 
 subtest 'an internal redirect may switch tracing on, never off' => sub {
     is traced($port, '/to-on', '/to-off'), '1 1', 'try_files';
-    is traced($port, '/rewrite-on', '/rewrite-off'), '1 1', 'rewrite';
+    is traced($port, '/rewrite-on', '/rewrite-off'), '1 0',
+        '"rewrite ... last" is none: the location that serves decides';
 };
 
 subtest 'reading an id in server{} fixes the id, not the decision' => sub {

@@ -158,6 +158,7 @@ serve(unsigned seed)
         }
     }
     es_provider_stop(provider);
+    es_provider_destroy(provider);
     _exit(0);
 }
 
