@@ -147,7 +147,8 @@ ngx_http_edgespan_precontent_handler(ngx_http_request_t *r)
     /* the location of a subrequest may suppress, that of a redirect may not */
 
     lcf = ngx_http_get_module_loc_conf(r, ngx_http_edgespan_module);
-    context = ngx_http_edgespan_context(lcf, r == r->main || lcf->trace != NULL);
+    context = ngx_http_edgespan_context(lcf,
+                                        r == r->main || lcf->trace != NULL);
 
     /* without the headers the request is served all the same */
 
