@@ -6,8 +6,8 @@
  *   POST_READ    starts the clock
  *   REWRITE      the location is known: joins the caller's trace and decides;
  *                again after each "rewrite ... last" and internal redirect
- *   PRECONTENT   the location is final ("if", "set"): decides again; the context
- *                is about to leave: seals and injects
+ *   PRECONTENT   the location is final ("if", "set"): decides again; then the
+ *                context is about to leave: seals and injects
  *   LOG          ends the spans; the authority for whatever came without the
  *                phases before (a malformed request, "return" in server{} ...)
  *
