@@ -158,9 +158,9 @@ ngx_http_edgespan_init_process(ngx_cycle_t *cycle)
 
 
 /*
- * With "master_process off" a reload runs neither exit_process nor init_process,
- * but this; the old zones go right after it.  Requests that are under way keep
- * the old provider, which stays as long as their configuration.
+ * With "master_process off" a reload runs neither exit_process nor
+ * init_process, but this; the old zones go right after it.  Requests that are
+ * under way keep the old provider, which stays as long as their configuration.
  */
 
 ngx_int_t
