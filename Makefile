@@ -171,7 +171,9 @@ $(BUILD)/unit/%: t/unit/%.c $(LIBEDGESPAN)
 	@mkdir -p $(@D); echo '  CC      $<'
 	$(Q)$(COMPILE) -o $@ $< $(LDFLAGS) $(LIBEDGESPAN) -lcmocka $(LIBS) -lm
 
-bench: all
+bench:
+	$(MAKE) deps EXTRA=valgrind
+	$(MAKE) all
 	perl t/bench/bench.pl
 
 demo:
@@ -181,16 +183,16 @@ demo:
 
 # -------------------------------------------------------- dependencies ---
 
-# Servers, compilers, libraries; perl, curl and openssl are for the tests.
+# Servers, compilers, libraries; from perl on for the tests and the demo.
 DEBIAN_PACKAGES = nginx nginx-dev apache2-bin apache2-dev gcc libc6-dev make protobuf-c-compiler \
 	protobuf-compiler libprotobuf-c-dev libcurl4-openssl-dev libjansson-dev libcmocka-dev \
-	perl curl openssl
+	perl curl openssl strace $(EXTRA)
 FEDORA_PACKAGES = nginx nginx-mod-devel httpd httpd-devel gcc make protobuf-c-compiler \
 	protobuf-compiler protobuf-c-devel libcurl-devel jansson-devel libcmocka-devel \
-	perl curl openssl
+	perl curl openssl strace $(EXTRA)
 ALPINE_PACKAGES = nginx apache2 apache2-dev build-base bash protobuf-c-compiler protoc \
 	protobuf-c-dev curl-dev jansson-dev cmocka-dev pcre2-dev openssl-dev zlib-dev \
-	perl perl-utils curl openssl
+	perl perl-utils curl openssl strace $(EXTRA)
 
 # Silent when nothing is missing.
 deps:

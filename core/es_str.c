@@ -4,12 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-bool
-es_str_eq(es_str_t a, es_str_t b)
-{
-    return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
-}
-
 static unsigned char
 lower(char c)
 {
@@ -28,12 +22,6 @@ es_str_ieq(es_str_t a, es_str_t b)
         }
     }
     return true;
-}
-
-bool
-es_str_starts(es_str_t s, es_str_t prefix)
-{
-    return s.len >= prefix.len && es_str_eq(es_str(s.data, prefix.len), prefix);
 }
 
 size_t

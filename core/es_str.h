@@ -5,12 +5,21 @@
 
 #include "edgespan.h"
 
-bool es_str_eq(es_str_t a, es_str_t b);
+/* Inline: against a literal it is one comparison of a number or two. */
+static inline bool
+es_str_eq(es_str_t a, es_str_t b)
+{
+    return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
+}
 
 /* ASCII only: header names, keywords. */
 bool es_str_ieq(es_str_t a, es_str_t b);
 
-bool es_str_starts(es_str_t s, es_str_t prefix);
+static inline bool
+es_str_starts(es_str_t s, es_str_t prefix)
+{
+    return s.len >= prefix.len && es_str_eq(es_str(s.data, prefix.len), prefix);
+}
 
 /* Position of the first `c`, or s.len. */
 size_t es_str_find(es_str_t s, char c);

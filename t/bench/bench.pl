@@ -11,10 +11,14 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/../lib";
 use IO::Socket::INET;
+use Test::More ();
 
 use EdgespanTest;
 use EdgespanTest::Collector;
 use EdgespanTest::Nginx;
+
+# The harness reports each server's log as a test; here only failures matter.
+Test::More->builder->output(\my $passed);
 
 my $requests = $ENV{BENCH_REQUESTS} || 2000;
 my $nginx    = $ENV{EDGESPAN_NGINX} || (grep { -x } map { "$_/nginx" } split(/:/, $ENV{PATH}), '/usr/sbin')[0];
@@ -90,9 +94,9 @@ sub measure {
     $server->stop('QUIT');
     my ($loop, $others) = (0, 0);
     for my $file (glob "$out-*") {
-        next unless $file =~ /-(\d\d)$/;
-        my ($total) = slurp($file) =~ /^(?:totals|summary): (\d+)/m;
-        $1 == 1 ? $loop += $total : ($others += $total) if defined $total and $file =~ /-(\d\d)$/;
+        my ($thread) = $file =~ /-(\d\d)$/ or next;
+        my ($total)  = slurp($file) =~ /^(?:totals|summary): (\d+)/m or next;
+        ${$thread == 1 ? \$loop : \$others} += $total;
     }
     unlink glob "$out*";
     return ($loop, $others);
@@ -116,5 +120,6 @@ for my $path ('/return', '/proxy/') {
     printf "%-10s %12.0f %12.0f %12.0f %14.0f %16.0f\n",
         $path, $plain, $off, $on, $on - $plain, $exporter / $spans{$path};
 }
-$upstream->stop('QUIT');
+$upstream->finish;
 $collector->stop;
+Test::More::done_testing();
