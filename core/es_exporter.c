@@ -13,7 +13,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#define HEARTBEAT ES_SECOND
+/* The longest sleep: nobody wakes the leader to report what was dropped. */
+#define SLEEP_MAX ES_SECOND
 
 /* Without pidfd_open() the holder is looked after once a second. */
 #define WATCH_MS 1000
@@ -38,7 +39,6 @@ typedef struct es_exporter {
 
     bool slot_released;
     uint32_t seals_seen;
-    uint64_t leads_since;
     uint64_t reported_at;
     uint64_t reported[ES_DROPS];
 } es_exporter_t;
@@ -242,7 +242,7 @@ wait_for_work(es_exporter_t *exporter)
 
         due = pipeline_due < due ? pipeline_due : due;
     }
-    timeout = stopping ? RETRY_MS : milliseconds_until(due, now, HEARTBEAT);
+    timeout = stopping ? RETRY_MS : milliseconds_until(due, now, SLEEP_MAX);
 
     /* Announce the sleep, then look once more; see es_queue.c, seal(). */
     atomic_store(&shared->sleeping, 1);
@@ -301,6 +301,7 @@ static void
 lead(es_exporter_t *exporter)
 {
     es_queue_shared_t *shared = exporter->generation->queue.shared;
+    uint64_t leads_since;
     bool stopping = false;
 
     while (!open_pipelines(exporter)) {
@@ -323,12 +324,9 @@ lead(es_exporter_t *exporter)
         return;
     }
 
-    exporter->leads_since = es_mono_ns();
+    leads_since = es_mono_ns();
     while (!stopping) {
-        uint64_t now = es_mono_ns();
-
-        atomic_store_explicit(&shared->heartbeat_ns, now, memory_order_relaxed);
-        if (now - exporter->leads_since > PROVEN) {
+        if (es_mono_ns() - leads_since > PROVEN) {
             atomic_store_explicit(&shared->leader_deaths, 0, memory_order_relaxed);
         }
 
@@ -346,6 +344,10 @@ lead(es_exporter_t *exporter)
         }
     }
     report_drops(exporter, true);
+    es_provider_log(exporter->provider, ES_LOG_INFO,
+                    "%llu spans sent, %llu batches sent again (since the server's start)",
+                    (unsigned long long) atomic_load(&exporter->generation->stats->sent),
+                    (unsigned long long) atomic_load(&exporter->generation->stats->retried));
     close_pipelines(exporter);
     atomic_store(&shared->leading, 0);
 }

@@ -53,7 +53,6 @@ typedef struct es_queue_shared {
     /* Leadership; see es_leader.h. */
     _Atomic uint32_t leading;       /* set by a leader, cleared when it leaves in order */
     _Atomic uint32_t leader_deaths; /* in a row, without an acknowledgement between */
-    _Atomic uint64_t heartbeat_ns;  /* the leader's last turn, monotonic */
 } es_queue_shared_t;
 
 /* A process's view of the area. */
@@ -124,7 +123,8 @@ es_queue_used(const es_queue_t *queue)
     return atomic_load_explicit(&queue->shared->used, memory_order_acquire);
 }
 
-/* What exporter `e` has not had of a chunk: [tail, head), empty if from == to. */
+/* What exporter `e` has not had of a chunk: [tail, head), empty if from >= to
+ * (a leader died while it reclaimed the chunk). */
 es_range_t es_queue_pending(const es_queue_t *queue, uint32_t chunk, unsigned exporter);
 
 /* Reads the record at range->from and moves from behind it. False at the end,

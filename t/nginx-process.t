@@ -143,11 +143,13 @@ subtest 'a reload that fails leaves the old configuration at work' => sub {
     my $n = server(allow => qr/nonsense|mmap\(|munmap\(/);
     requests($n);
     my @workers = $n->worker_pids;
-    for my $case ([ 'a bad configuration', 'otel_nonsense on;', qr/otel_nonsense/ ],
+    my @cases = ([ 'a bad configuration', 'otel_nonsense on;', qr/otel_nonsense/ ],
         [ 'an exporter that is refused', 'otel_exporter { nonsense 1; }',
             qr/unknown exporter option/ ],
         [ 'a queue that gets no memory', 'otel_exporter { queue_size 16g;
-            endpoint file:///dev/null; }', qr/mmap\(.*failed/ ]) {
+            endpoint file:///dev/null; }', qr/mmap\(.*failed/ ]);
+    pop @cases if $n->sanitized;
+    for my $case (@cases) {
         my ($what, $text, $words) = @$case;
         subtest $what => sub {
             my $mark = $n->log_mark;
