@@ -86,9 +86,11 @@ for my $name (sort keys %make) {
             my $wakes = (delete($traced->{write}) // 0) - (delete($plain->{write}) // 0);
             cmp_ok $wakes, '<=', REQUESTS * 512 / 65536 + 1,
                 "one wake-up per sealed chunk at most ($wakes)";
+            # A client that is late costs either a poll now and then; a call of
+            # tracing's own would come with every request.
             my %names = (%$plain, %$traced);
             for my $call (sort keys %names) {
-                cmp_ok $traced->{$call} // 0, '<=', ($plain->{$call} // 0) + 5,
+                cmp_ok $traced->{$call} // 0, '<', ($plain->{$call} // 0) + REQUESTS / 10,
                     "$call: no more than untraced";
             }
         };
