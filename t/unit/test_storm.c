@@ -219,6 +219,9 @@ make_config(void)
     for (unsigned i = 0; i < EXPORTERS; i++) {
         assert_true(es_config_exporter(config, &exporter, &error));
         assert_true(es_exporter_option(exporter, ES_STR("interval"), ES_STR("10ms"), &error));
+
+        /* Room for all of it: a busy machine is no reason to drop. */
+        assert_true(es_exporter_option(exporter, ES_STR("queue_size"), ES_STR("1g"), &error));
         exporter->protocol = &protocol;
         exporter->target = strdup("storm");
     }
