@@ -3,10 +3,12 @@
  * What the files of the nginx module share.  The core's functions are in
  * core/edgespan.h; the module translates between the two and nothing more.
  *
- *   ngx_http_edgespan_module.c     directives, configuration
+ *   ngx_http_edgespan_module.c     the module, its configurations
+ *   ngx_http_edgespan_conf.c       what the directives take
  *   ngx_http_edgespan_process.c    shared zones, start and stop of a process
  *   ngx_http_edgespan_log.c        messages of the exporter thread
  *   ngx_http_edgespan_request.c    phase handlers: a request's way
+ *   ngx_http_edgespan_ctx.c        a request's state, kept over redirects
  *   ngx_http_edgespan_headers.c    headers sent to upstreams
  *   ngx_http_edgespan_upstream.c   when each try of an upstream began and ended
  *   ngx_http_edgespan_span.c       what a finished request says in its spans
@@ -133,6 +135,21 @@ extern es_provider_t  *ngx_http_edgespan_provider;
 extern ngx_module_t  ngx_http_edgespan_module;
 
 
+char *ngx_http_edgespan_exporter(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_edgespan_service_name(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_edgespan_resource_attr(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_edgespan_trace(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_edgespan_sample_rate(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_edgespan_trace_context(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_edgespan_span_attr(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+
 ngx_int_t ngx_http_edgespan_add_zones(ngx_conf_t *cf,
     ngx_http_edgespan_main_conf_t *mcf);
 ngx_int_t ngx_http_edgespan_init_process(ngx_cycle_t *cycle);
@@ -145,6 +162,7 @@ void ngx_http_edgespan_log_write(void *data, es_log_level_t level,
 void ngx_http_edgespan_log_done(ngx_cycle_t *cycle);
 
 ngx_int_t ngx_http_edgespan_add_handlers(ngx_conf_t *cf);
+ngx_http_edgespan_ctx_t *ngx_http_edgespan_create_ctx(ngx_http_request_t *r);
 ngx_http_edgespan_ctx_t *ngx_http_edgespan_get_ctx(ngx_http_request_t *r);
 ngx_http_edgespan_ctx_t *ngx_http_edgespan_joined_ctx(ngx_http_request_t *r,
     ngx_uint_t decided);

@@ -4,88 +4,17 @@ use strict;
 use warnings;
 
 use IO::Socket::INET;
-use JSON::PP ();
 use Socket qw(SOL_SOCKET SO_LINGER);
 use Test::More;
 
 use EdgespanTest;
 use EdgespanTest::Collector;
-use EdgespanTest::Httpd;
+use EdgespanTest::HttpdTraced;
 use EdgespanTest::Otlp;
 use EdgespanTest::Upstream;
 
 my $TRACE       = '4bf92f3577b34da6a3ce929d0e0e4736';
 my $TRACEPARENT = "00-$TRACE-00f067aa0ba902b7-01";
-
-# --- A traced httpd -------------------------------------------------------
-
-my $FORMAT = join ',', map {qq{\\"$_->[0]\\":\\"$_->[1]\\"}} (
-    [ trace => '%{OTEL_TRACE_ID}e' ], [ span => '%{OTEL_SPAN_ID}e' ],
-    [ parent => '%{OTEL_PARENT_ID}e' ],
-    [ parent_sampled => '%{OTEL_PARENT_SAMPLED}e' ],
-    [ sampled => '%{OTEL_SAMPLED}e' ], [ flags => '%{OTEL_TRACE_FLAGS}e' ],
-    [ traceparent => '%{OTEL_TRACEPARENT}e' ],
-    [ upstream => '%{OTEL_UPSTREAM_SPAN_ID}e' ],
-    [ note => '%{OTEL_TRACE_ID}n' ], [ note_sampled => '%{OTEL_SAMPLED}n' ],
-    [ us => '%D' ], [ status => '%>s' ]);
-
-# $opt{trace} is the OtelTrace line of the server; undef: none.
-sub traced {
-    my (%opt) = @_;
-    my $c = EdgespanTest::Collector->new;
-    my $trace = exists $opt{trace} ? delete $opt{trace} : 'On';
-    $opt{http} = join "\n", 'OtelExporter %%COLLECTOR%% interval=20ms',
-        'OtelServiceName edge', defined $trace ? "OtelTrace $trace" : (),
-        qq{LogFormat "{$FORMAT}" edge}, 'CustomLog %%PREFIX%%/edge.log edge',
-        $opt{http} // '', '';
-    my $s = EdgespanTest::Httpd->new(%opt,
-        vars => { COLLECTOR => $c->url, %{ $opt{vars} || {} } });
-    $s->{collector} = $c;
-    return $s;
-}
-
-sub records {
-    my ($s) = @_;
-    return map { JSON::PP::decode_json($_) }
-        (slurp($s->prefix . '/edge.log') // '') =~ /(.*)\n/g;
-}
-
-# Runs $code; the line that httpd then writes to its access log.
-sub recorded {
-    my ($s, $code) = @_;
-    my $before = my @old = records($s);
-    my $value = $code->();
-    my @new;
-    wait_for(sub { (@new = records($s)) > $before }, 5, 'an access log line');
-    return wantarray ? ($new[$before], $value) : $new[$before];
-}
-
-# The SERVER span of a record.
-sub span_of {
-    my ($s, $record) = @_;
-    my ($span) = $s->{collector}->wait_spans(1, 5,
-        trace_id => $record->{trace}, span_id => $record->{span});
-    return $span;
-}
-
-# The span of one request, by http_get's arguments.
-sub get {
-    my ($s, @get) = @_;
-    my ($record, $res) = recorded($s, sub { http_get($s->port, @get) });
-    my $span = span_of($s, $record);
-    $span->{record} = $record;
-    $span->{response} = $res;
-    return $span;
-}
-
-sub raw {
-    my ($s, $bytes, %opt) = @_;
-    my ($record, $text) = recorded($s, sub { scalar http_raw($s->port, $bytes, %opt) });
-    my $span = span_of($s, $record);
-    $span->{record} = $record;
-    $span->{response} = parse_response($text);
-    return $span;
-}
 
 # The CLIENT spans of the trace of a SERVER span, which came before it.
 sub clients {

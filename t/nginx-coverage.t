@@ -248,6 +248,14 @@ my @case = (
         'GET /new/*', '/new/*', 200, 'client.address' => '127.0.0.1' ],
 );
 
+# Milliseconds by which the span is longer than $request_time. nginx's clock stands
+# still while it works, so on a busy machine ours is the longer one.
+sub apart {
+    my ($s, $record) = @_;
+    return ($s->{end} - $s->{start}) / 1e6 - 1000 * $record->{time};
+}
+
+my @apart;
 for my $case (@case) {
     my ($what, $do, $name, $route, $status, %attr) = @$case;
     my $clients = delete $attr{clients} // 0;
@@ -270,12 +278,17 @@ for my $case (@case) {
         $attr{'http.response.status_code'} = $status;
         $attr{$_} //= undef for qw(edgespan.reason error.type);
         is $s->{attrs}{$_}, $attr{$_}, $_ for sort keys %attr;
-        # Both ends of $request_time are cut to whole milliseconds.
-        my $took = ($s->{end} - $s->{start}) / 1e6;
-        cmp_ok abs($took - 1000 * $record->{time}), '<', 3, 'duration: '
-            . "$took ms, \$request_time $record->{time} s";
+        push @apart, apart($s, $record);
+        cmp_ok abs($apart[-1]), '<', 20, "duration: $apart[-1] ms more than "
+            . "\$request_time $record->{time} s";
     };
 }
+
+subtest 'durations are those of $request_time' => sub {
+    # Both ends of that are cut to whole milliseconds.
+    my @off = grep { $_ < -1.1 || $_ > 2 } @apart;
+    cmp_ok scalar @off, '<', @apart / 10, @apart - @off . ' of ' . @apart;
+};
 
 subtest 'a connection without bytes is no request' => sub {
     my $mark = $n->log_mark;
@@ -299,7 +312,7 @@ subtest 'a header that arrives slowly is a part of the request' => sub {
     my $s = $n->server_span($record);
     my $took = ($s->{end} - $s->{start}) / 1e6;
     cmp_ok $took, '>=', 195, 'longer than the pause';
-    cmp_ok abs($took - 1000 * $record->{time}), '<', 3, 'as $request_time';
+    cmp_ok abs(apart($s, $record)), '<', 20, 'as $request_time';
 };
 
 subtest 'a slow upstream' => sub {
@@ -308,7 +321,7 @@ subtest 'a slow upstream' => sub {
     my $s = $n->server_span($record);
     my $took = ($s->{end} - $s->{start}) / 1e6;
     cmp_ok $took, '>=', 195, 'longer than the upstream took';
-    cmp_ok abs($took - 1000 * $record->{time}), '<', 3, 'as $request_time';
+    cmp_ok abs(apart($s, $record)), '<', 20, 'as $request_time';
     cmp_ok abs($s->{end} / 1e9 - $record->{end}), '<', 0.005,
         'ends when it was logged';
 };

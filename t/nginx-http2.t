@@ -112,7 +112,8 @@ sub one {
     subtest $what => sub {
         my $s = $n->server_span($record);
         my $took = ($s->{end} - $s->{start}) / 1e6;
-        cmp_ok abs($took - 1000 * $record->{time}), '<', 3,
+        # The clock of $request_time stands still while nginx works.
+        cmp_ok abs($took - 1000 * $record->{time}), '<', 20,
             "duration $took ms, \$request_time $record->{time} s";
         is $s->{name}, delete $want{name} // 'GET /*', 'name';
         is $s->{status}{code}, delete $want{code} // 'UNSET', 'status';

@@ -262,7 +262,7 @@ subtest 'mirror: its CLIENT span, and the time that nginx says' => sub {
         my $r = request(@$case);
         same_ids($r);
         my $took = ($r->{server}{end} - $r->{server}{start}) / 1e6;
-        cmp_ok abs($took - 1000 * $r->{record}{time}), '<', 3,
+        cmp_ok abs($took - 1000 * $r->{record}{time}), '<', 20,
             "$took ms, \$request_time $r->{record}{time} s";
     }
 };

@@ -1,0 +1,327 @@
+
+/*
+ * The directives' handlers.  Values that httpd has, too, are checked by the
+ * core: both servers refuse them in the same words.
+ */
+
+
+#include "ngx_http_edgespan.h"
+
+
+static char *
+ngx_http_edgespan_refuse(ngx_conf_t *cf, es_error_t *error)
+{
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "%s", error->text);
+    return NGX_CONF_ERROR;
+}
+
+
+/* what an exporter{} block holds: "name value;" and "header name value;" */
+
+static char *
+ngx_http_edgespan_exporter_option(ngx_conf_t *cf, ngx_command_t *dummy,
+    void *conf)
+{
+    es_exporter_config_t  *exporter = conf;
+
+    ngx_str_t   *args;
+    ngx_uint_t   expected;
+    es_error_t   error;
+
+    args = cf->args->elts;
+    expected = ngx_strcmp(args[0].data, "header") == 0 ? 3 : 2;
+
+    if (cf->args->nelts != expected) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid number of parameters of \"%V\": "
+                           "it takes %ui", &args[0], expected - 1);
+        return NGX_CONF_ERROR;
+    }
+
+    if (expected == 3) {
+        if (!es_exporter_header(exporter, ngx_http_edgespan_str(&args[1]),
+                                ngx_http_edgespan_str(&args[2]), &error))
+        {
+            return ngx_http_edgespan_refuse(cf, &error);
+        }
+
+        return NGX_CONF_OK;
+    }
+
+    if (!es_exporter_option(exporter, ngx_http_edgespan_str(&args[0]),
+                            ngx_http_edgespan_str(&args[1]), &error))
+    {
+        return ngx_http_edgespan_refuse(cf, &error);
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+char *
+ngx_http_edgespan_exporter(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_edgespan_main_conf_t *mcf = conf;
+
+    char                  *rv;
+    ngx_conf_t             save;
+    es_error_t             error;
+    es_exporter_config_t  *exporter;
+
+    if (!es_config_exporter(mcf->config, &exporter, &error)) {
+        return ngx_http_edgespan_refuse(cf, &error);
+    }
+
+    save = *cf;
+    cf->handler = ngx_http_edgespan_exporter_option;
+    cf->handler_conf = (void *) exporter;
+
+    rv = ngx_conf_parse(cf, NULL);
+
+    *cf = save;
+
+    if (rv != NGX_CONF_OK) {
+        return rv;
+    }
+
+    if (!es_exporter_finish(exporter, &error)) {
+        return ngx_http_edgespan_refuse(cf, &error);
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+char *
+ngx_http_edgespan_service_name(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_edgespan_main_conf_t *mcf = conf;
+
+    ngx_str_t   *value;
+    es_error_t   error;
+
+    if (mcf->service_name.data != NULL) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+    mcf->service_name = value[1];
+
+    if (!es_config_service_name(mcf->config, ngx_http_edgespan_str(&value[1]),
+                                &error))
+    {
+        return ngx_http_edgespan_refuse(cf, &error);
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+char *
+ngx_http_edgespan_resource_attr(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf)
+{
+    ngx_http_edgespan_main_conf_t *mcf = conf;
+
+    ngx_str_t   *value;
+    es_error_t   error;
+
+    value = cf->args->elts;
+
+    if (!es_config_resource_attribute(mcf->config,
+                                      ngx_http_edgespan_str(&value[1]),
+                                      ngx_http_edgespan_str(&value[2]),
+                                      &error))
+    {
+        return ngx_http_edgespan_refuse(cf, &error);
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static ngx_http_complex_value_t *
+ngx_http_edgespan_compile(ngx_conf_t *cf, ngx_str_t *value)
+{
+    ngx_http_complex_value_t          *cv;
+    ngx_http_compile_complex_value_t   ccv;
+
+    cv = ngx_palloc(cf->pool, sizeof(ngx_http_complex_value_t));
+    if (cv == NULL) {
+        return NULL;
+    }
+
+    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
+
+    ccv.cf = cf;
+    ccv.value = value;
+    ccv.complex_value = cv;
+
+    if (ngx_http_compile_complex_value(&ccv) != NGX_OK) {
+        return NULL;
+    }
+
+    return cv;
+}
+
+
+char *
+ngx_http_edgespan_trace(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_edgespan_loc_conf_t *lcf = conf;
+
+    ngx_str_t                      *value;
+    ngx_http_edgespan_main_conf_t  *mcf;
+
+    if (lcf->trace != NGX_CONF_UNSET_PTR) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    if (ngx_strcasecmp(value[1].data, (u_char *) "off") == 0) {
+        lcf->trace = NULL;
+        return NGX_CONF_OK;
+    }
+
+    if (ngx_strcasecmp(value[1].data, (u_char *) "on") != 0
+        && ngx_http_script_variables_count(&value[1]) == 0)
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid value \"%V\" in \"%V\" directive, "
+                           "it must be \"on\", \"off\" or a variable",
+                           &value[1], &cmd->name);
+        return NGX_CONF_ERROR;
+    }
+
+    lcf->trace = ngx_http_edgespan_compile(cf, &value[1]);
+    if (lcf->trace == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_edgespan_module);
+    mcf->used = 1;
+    mcf->traced = 1;
+
+    return NGX_CONF_OK;
+}
+
+
+char *
+ngx_http_edgespan_sample_rate(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_edgespan_loc_conf_t *lcf = conf;
+
+    ngx_str_t   *value;
+    es_error_t   error;
+
+    if (lcf->sample_rate != NGX_CONF_UNSET_PTR) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    lcf->sample_rate = NULL;
+
+    if (ngx_http_script_variables_count(&value[1]) != 0) {
+        lcf->sample_rate = ngx_http_edgespan_compile(cf, &value[1]);
+        return lcf->sample_rate != NULL ? NGX_CONF_OK : NGX_CONF_ERROR;
+    }
+
+    if (!es_parse_sample_rate(ngx_http_edgespan_str(&value[1]),
+                              &lcf->threshold, &error))
+    {
+        return ngx_http_edgespan_refuse(cf, &error);
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+char *
+ngx_http_edgespan_trace_context(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf)
+{
+    ngx_http_edgespan_loc_conf_t *lcf = conf;
+
+    unsigned                        mode;
+    ngx_str_t                      *value;
+    es_error_t                      error;
+    ngx_http_edgespan_main_conf_t  *mcf;
+
+    if (lcf->context != NGX_CONF_UNSET_UINT) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    if (!es_parse_trace_context(ngx_http_edgespan_str(&value[1]), &mode,
+                                &error))
+    {
+        return ngx_http_edgespan_refuse(cf, &error);
+    }
+
+    lcf->context = mode;
+
+    if (mode != ES_CONTEXT_IGNORE) {
+        mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_edgespan_module);
+        mcf->used = 1;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+char *
+ngx_http_edgespan_span_attr(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_edgespan_loc_conf_t *lcf = conf;
+
+    ngx_str_t                 *value;
+    es_error_t                 error;
+    ngx_uint_t                 i;
+    ngx_http_complex_value_t  *cv;
+    ngx_http_edgespan_attr_t  *attr;
+
+    value = cf->args->elts;
+
+    if (!es_check_attribute_key(ngx_http_edgespan_str(&value[1]), &error)) {
+        return ngx_http_edgespan_refuse(cf, &error);
+    }
+
+    if (lcf->attrs == NULL) {
+        lcf->attrs = ngx_array_create(cf->pool, 4,
+                                      sizeof(ngx_http_edgespan_attr_t));
+        if (lcf->attrs == NULL) {
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    cv = ngx_http_edgespan_compile(cf, &value[2]);
+    if (cv == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    /* a span has each key once: the last one counts */
+
+    attr = lcf->attrs->elts;
+
+    for (i = 0; i < lcf->attrs->nelts; i++) {
+        if (attr[i].key.len == value[1].len
+            && ngx_strncmp(attr[i].key.data, value[1].data, value[1].len) == 0)
+        {
+            attr[i].value = *cv;
+            return NGX_CONF_OK;
+        }
+    }
+
+    attr = ngx_array_push(lcf->attrs);
+    if (attr == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    attr->key = value[1];
+    attr->value = *cv;
+
+    return NGX_CONF_OK;
+}

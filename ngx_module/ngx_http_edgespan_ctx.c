@@ -1,0 +1,144 @@
+
+/*
+ * A request's state, which an internal redirect makes nginx forget.
+ */
+
+
+#include "ngx_http_edgespan.h"
+
+
+static void ngx_http_edgespan_start_time(ngx_http_request_t *r,
+    es_trace_t *trace);
+
+
+/* Only marks the context in the list of the pool's cleanups, see below. */
+
+static void
+ngx_http_edgespan_ctx_cleanup(void *data)
+{
+}
+
+
+ngx_http_edgespan_ctx_t *
+ngx_http_edgespan_create_ctx(ngx_http_request_t *r)
+{
+    ngx_pool_cleanup_t       *cln;
+    ngx_http_edgespan_ctx_t  *ctx, *main;
+
+    main = NULL;
+
+    if (r != r->main) {
+        main = ngx_http_edgespan_get_ctx(r->main);
+        if (main == NULL) {
+            return NULL;
+        }
+    }
+
+    cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_http_edgespan_ctx_t));
+    if (cln == NULL) {
+        return NULL;
+    }
+
+    ctx = cln->data;
+
+    ngx_memzero(ctx, sizeof(ngx_http_edgespan_ctx_t));
+
+    if (main == NULL) {
+        ctx->trace = ngx_palloc(r->pool, sizeof(es_trace_t));
+        if (ctx->trace == NULL) {
+            return NULL;
+        }
+
+        es_trace_init(ctx->trace, ngx_http_edgespan_provider);
+        ngx_http_edgespan_start_time(r, ctx->trace);
+
+    } else {
+        ctx->trace = main->trace;
+        ctx->next = main->next;
+        main->next = ctx;
+    }
+
+    ctx->request = r;
+    cln->handler = ngx_http_edgespan_ctx_cleanup;
+    ngx_http_set_ctx(r, ctx, ngx_http_edgespan_module);
+
+    return ctx;
+}
+
+
+/*
+ * The context of a request or a subrequest.  An internal redirect zeroes the
+ * contexts of all modules: ours is found again among the cleanups of the pool,
+ * which subrequests share.
+ */
+
+ngx_http_edgespan_ctx_t *
+ngx_http_edgespan_get_ctx(ngx_http_request_t *r)
+{
+    ngx_pool_cleanup_t       *cln;
+    ngx_http_edgespan_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_edgespan_module);
+
+    if (ctx != NULL) {
+        return ctx;
+    }
+
+    if (r->internal || r->filter_finalize) {
+
+        for (cln = r->pool->cleanup; cln; cln = cln->next) {
+
+            if (cln->handler != ngx_http_edgespan_ctx_cleanup) {
+                continue;
+            }
+
+            ctx = cln->data;
+
+            if (ctx->request == r) {
+                ctx->redirected = 1;
+                ctx->decided = NULL;
+                es_trace_redirected(ctx->trace);
+                ngx_http_set_ctx(r, ctx, ngx_http_edgespan_module);
+
+                return ctx;
+            }
+        }
+    }
+
+    if (r == r->main && !r->internal) {
+        return NULL;
+    }
+
+    /* a subrequest, or the error_page of what never came to POST_READ */
+
+    ctx = ngx_http_edgespan_create_ctx(r);
+
+    if (ctx != NULL) {
+        ctx->redirected = 1;
+    }
+
+    return ctx;
+}
+
+
+/*
+ * $request_time counts from r->start_sec and r->start_msec, which are taken
+ * from the cached time when the first byte came; the header may have taken long
+ * to arrive since.  If it did not, our own clock is the better one.
+ */
+
+static void
+ngx_http_edgespan_start_time(ngx_http_request_t *r, es_trace_t *trace)
+{
+    ngx_time_t  *tp;
+
+    tp = ngx_timeofday();
+
+    if (r->start_sec == tp->sec && r->start_msec == tp->msec) {
+        return;
+    }
+
+    es_trace_started_at(trace,
+                        (uint64_t) r->start_sec * 1000000000
+                        + (uint64_t) r->start_msec * 1000000);
+}
