@@ -170,12 +170,13 @@ print "\nYour own trace:\n\n  curl -H 'traceparent: 00-", '0af7651916cd43dd8448e
     "-b7ad6b7169203331-01' $url/dashboard\n\n";
 print defined $ends ? "Ends by itself.\n" : "Every further trace is printed here. Ctrl-C ends.\n";
 
-my %drawn = map { $_ => 1 } $tree->traces;
+my %drawn = map { $_ => $tree->count($_) } $tree->traces;
 while (!defined $ends || time < $ends) {
     sleep 0.2;
     $tree->read;
-    for my $id (grep { !$drawn{$_} && $tree->age($_) > 1 } $tree->traces) {
+    for my $id ($tree->traces) {
+        next if $tree->age($id) < 1 || ($drawn{$id} // 0) == $tree->count($id);
         print "\n", $tree->draw($id);
-        $drawn{$id} = 1;
+        $drawn{$id} = $tree->count($id);
     }
 }
