@@ -29,6 +29,7 @@ struct es_exporter_config {
     uint64_t shutdown_timeout_ns;
     uint64_t batch_size;
     uint64_t queue_size; /* 0: not given */
+    unsigned given;      /* bit n: option n of the table was set */
 };
 
 typedef struct es_resource {

@@ -71,7 +71,8 @@ bool
 es_check_attribute_key(es_str_t key, es_error_t *error)
 {
     if (key.len == 0 || es_utf8_measure(key, key.len).size != key.len) {
-        return es_fail(error, "invalid attribute \"%.*s\": its name is not empty and valid UTF-8",
+        return es_fail(error,
+                       "invalid attribute \"%.*s\": its name is to be valid UTF-8, not empty",
                        ES_ARG(key));
     }
     return true;
@@ -181,6 +182,11 @@ es_exporter_option(es_exporter_config_t *exporter, es_str_t name, es_str_t value
         if (!es_str_eq(name, es_cstr(option->name))) {
             continue;
         }
+        if (exporter->given & 1u << i) {
+            return es_fail(error, "\"%s\" is given twice in one exporter", option->name);
+        }
+        exporter->given |= 1u << i;
+
         if (option->type == OPTION_IGNORED) {
             es_config_log(exporter->config, ES_LOG_NOTICE,
                           "\"%s\" is accepted and ignored: the queue is bounded by "

@@ -142,6 +142,9 @@ es_endpoint_resolve(es_exporter_config_t *exporter, es_error_t *error)
     char *given;
     es_str_t port;
 
+    if (strchr(exporter->endpoint, '$') != NULL) {
+        return refuse(exporter, "holds a \"$\": variables have no meaning in it", error);
+    }
     if (es_str_eq(name, ES_STR("grpc"))) {
         return es_fail(error, "protocol \"grpc\" is not spoken by this version: use \"http/"
                               "protobuf\" with port 4318");

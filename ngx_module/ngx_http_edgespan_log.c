@@ -35,54 +35,51 @@ static ngx_http_edgespan_log_line_t
 static ngx_uint_t                    ngx_http_edgespan_log_count;
 static ngx_uint_t                    ngx_http_edgespan_log_lost;
 
-/*
- * A connection of our own, not of the cycle's table: nginx would alert of it
- * as left open.
- */
-static ngx_connection_t              ngx_http_edgespan_log_conn;
-static ngx_event_t                   ngx_http_edgespan_log_read;
-static ngx_event_t                   ngx_http_edgespan_log_event_write;
+static ngx_connection_t             *ngx_http_edgespan_log_conn;
+static int                           ngx_http_edgespan_log_fd;
 
 
 ngx_int_t
 ngx_http_edgespan_log_init(ngx_cycle_t *cycle)
 {
+    int                fd;
     ngx_event_t       *rev;
     ngx_connection_t  *c;
 
-    c = &ngx_http_edgespan_log_conn;
-    rev = &ngx_http_edgespan_log_read;
-
-    ngx_memzero(c, sizeof(ngx_connection_t));
-    ngx_memzero(rev, sizeof(ngx_event_t));
-    ngx_memzero(&ngx_http_edgespan_log_event_write, sizeof(ngx_event_t));
-
-    c->fd = eventfd(0, EFD_CLOEXEC|EFD_NONBLOCK);
-    if (c->fd == -1) {
+    fd = eventfd(0, EFD_CLOEXEC|EFD_NONBLOCK);
+    if (fd == -1) {
         ngx_log_error(NGX_LOG_ERR, cycle->log, ngx_errno,
                       "edgespan: this process does not trace: "
                       "eventfd() failed");
         return NGX_ERROR;
     }
 
-    c->read = rev;
-    c->write = &ngx_http_edgespan_log_event_write;
+    c = ngx_get_connection(fd, cycle->log);
+    if (c == NULL) {
+        (void) close(fd);
+        return NGX_ERROR;
+    }
+
     c->log = cycle->log;
 
-    rev->data = c;
+    rev = c->read;
     rev->log = cycle->log;
     rev->handler = ngx_http_edgespan_log_handler;
-    c->write->data = c;
-    c->write->log = cycle->log;
 
-    if (ngx_add_event(rev, NGX_READ_EVENT, NGX_LEVEL_EVENT) != NGX_OK) {
+    /* no connection of a client, so that none is waited for at the exit */
+    rev->channel = 1;
+
+    if (ngx_add_event(rev, NGX_READ_EVENT, 0) != NGX_OK) {
         ngx_log_error(NGX_LOG_ERR, cycle->log, 0,
                       "edgespan: this process does not trace: "
                       "its log event cannot be added");
-        (void) close(c->fd);
-        c->fd = -1;
+        ngx_free_connection(c);
+        (void) close(fd);
         return NGX_ERROR;
     }
+
+    ngx_http_edgespan_log_conn = c;
+    ngx_http_edgespan_log_fd = fd;
 
     return NGX_OK;
 }
@@ -110,7 +107,7 @@ ngx_http_edgespan_log_write(void *data, es_log_level_t level, const char *text)
 
     (void) pthread_mutex_unlock(&ngx_http_edgespan_log_lock);
 
-    (void) !write(ngx_http_edgespan_log_conn.fd, &one, sizeof(uint64_t));
+    (void) !write(ngx_http_edgespan_log_fd, &one, sizeof(uint64_t));
 }
 
 
@@ -119,7 +116,7 @@ ngx_http_edgespan_log_handler(ngx_event_t *ev)
 {
     uint64_t  count;
 
-    (void) !read(ngx_http_edgespan_log_conn.fd, &count, sizeof(uint64_t));
+    (void) !read(ngx_http_edgespan_log_fd, &count, sizeof(uint64_t));
 
     ngx_http_edgespan_log_flush(ngx_cycle->log);
 }
@@ -162,7 +159,5 @@ ngx_http_edgespan_log_done(ngx_cycle_t *cycle)
 {
     ngx_http_edgespan_log_flush(cycle->log);
 
-    (void) ngx_del_event(&ngx_http_edgespan_log_read, NGX_READ_EVENT, 0);
-    (void) close(ngx_http_edgespan_log_conn.fd);
-    ngx_http_edgespan_log_conn.fd = -1;
+    ngx_close_connection(ngx_http_edgespan_log_conn);
 }

@@ -52,6 +52,7 @@ ngx_int_t
 ngx_http_edgespan_add_handlers(ngx_conf_t *cf)
 {
     ngx_uint_t                  i, n;
+    ngx_array_t                *handlers;
     ngx_http_handler_pt        *h;
     ngx_http_core_main_conf_t  *cmcf;
 
@@ -69,6 +70,17 @@ ngx_http_edgespan_add_handlers(ngx_conf_t *cf)
 
         *h = ngx_http_edgespan_handlers[i].handler;
     }
+
+    /*
+     * The LOG phase runs in this order: a line in the access log shall mean
+     * that its span is in the queue, even if the process is killed in between.
+     */
+
+    handlers = &cmcf->phases[NGX_HTTP_LOG_PHASE].handlers;
+    h = handlers->elts;
+
+    ngx_memmove(&h[1], &h[0], (handlers->nelts - 1) * sizeof(*h));
+    h[0] = ngx_http_edgespan_log_handler;
 
     ngx_http_next_body_filter = ngx_http_top_body_filter;
     ngx_http_top_body_filter = ngx_http_edgespan_body_filter;

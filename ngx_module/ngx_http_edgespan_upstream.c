@@ -172,6 +172,49 @@ ngx_http_edgespan_set_upstream(ngx_http_request_t *r,
 }
 
 
+/*
+ * A background update of the cache is a clone, which comes by no phase: what it
+ * sends is the header of the main request, whose own way ended at the cache.
+ * So that one's span is the update's.
+ */
+
+static ngx_http_edgespan_ctx_t *
+ngx_http_edgespan_upstream_ctx(ngx_http_request_t *r)
+{
+    ngx_http_edgespan_ctx_t  *ctx, *main;
+    ngx_http_edgespan_leg_t  *leg;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_edgespan_module);
+
+    if (ctx != NULL || !r->background) {
+        return ctx;
+    }
+
+    main = ngx_http_edgespan_get_ctx(r->main);
+
+    if (main == NULL || main->leg == NULL || !main->leg->span
+        || main->leg->first_state != ngx_http_edgespan_states(r->main))
+    {
+        return NULL;
+    }
+
+    ctx = ngx_http_edgespan_get_ctx(r);
+    if (ctx == NULL) {
+        return NULL;
+    }
+
+    leg = ngx_http_edgespan_get_leg(r, ctx);
+    if (leg == NULL) {
+        return NULL;
+    }
+
+    ngx_memcpy(leg->span_id, main->leg->span_id, ES_SPAN_ID_LEN);
+    main->leg->span = 0;
+
+    return ctx;
+}
+
+
 static ngx_int_t
 ngx_http_edgespan_init_peer(ngx_http_request_t *r,
     ngx_http_upstream_srv_conf_t *us)
@@ -189,7 +232,7 @@ ngx_http_edgespan_init_peer(ngx_http_request_t *r,
         return rc;
     }
 
-    ctx = ngx_http_get_module_ctx(r, ngx_http_edgespan_module);
+    ctx = ngx_http_edgespan_upstream_ctx(r);
 
     if (ctx == NULL || !es_trace_sampled(ctx->trace)) {
         return NGX_OK;

@@ -236,8 +236,8 @@ subtest 'cache' => sub {
     is $r->{server}{attrs}{'http.request.method'}, 'HEAD', 'not in SERVER';
 };
 
-subtest 'cache: REVALIDATED, STALE' => sub {
-    request("/$_/x", 2) for qw(revalidate stale);
+subtest 'cache: REVALIDATED, STALE, background update' => sub {
+    request("/$_/x", 2) for qw(revalidate stale update);
     # The cache counts whole seconds.
     my $from = time;
     wait_for(sub { time > $from + 2.1 }, 5, 'the cache to be stale');
@@ -255,6 +255,11 @@ subtest 'cache: REVALIDATED, STALE' => sub {
     is $r->{record}{cache}, 'STALE', 'STALE';
     is $r->{client}[0]{status}{code}, 'ERROR', 'CLIENT: error';
     is $r->{server}{status}{code}, 'UNSET', 'SERVER: none';
+
+    $r = request('/update/x', 2);
+    is $r->{record}{cache}, 'STALE', 'served stale';
+    push @{ $r->{came} }, ($u{1}->requests)[-1] unless @{ $r->{came} };
+    same_ids($r);
 };
 
 subtest 'mirror: its CLIENT span, and the time that nginx says' => sub {

@@ -29,9 +29,10 @@ sub new {
     my $c = delete $opt{collector} // EdgespanTest::Collector->new;
     my $trace = exists $opt{trace} ? delete $opt{trace} : 'on';
     my $exporter = delete $opt{exporter} // '';
+    my $interval = $exporter =~ /\binterval\b/ ? '' : 'interval 20ms;';
     my $format = join ',', map {qq{"$_":"\$$FIELD{$_}"}} sort keys %FIELD;
     $opt{head} = join "\n", '',
-        "    otel_exporter { endpoint %%COLLECTOR%%; interval 20ms; $exporter }",
+        "    otel_exporter { endpoint %%COLLECTOR%%; $interval $exporter }",
         defined $trace ? "    otel_trace $trace;" : (),
         "    log_format edge escape=json '{$format}';",
         '    access_log %%PREFIX%%/edge.log edge;', '';
