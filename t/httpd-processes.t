@@ -17,8 +17,9 @@ my @MPMS = grep { -e EdgespanTest::Httpd->system_modules . "/mod_mpm_$_.so" }
 
 sub http_text {
     my ($exporter) = @_;
+    $exporter .= ' interval=20ms' unless $exporter =~ /\binterval=/;
     return <<"END";
-OtelExporter %%COLLECTOR%% interval=20ms $exporter
+OtelExporter %%COLLECTOR%% $exporter
 OtelTrace On
 LogFormat "%{OTEL_SPAN_ID}e" span
 CustomLog %%PREFIX%%/spans.log span
