@@ -87,6 +87,7 @@ typedef struct {
 typedef struct {
     u_char                          span_id[ES_SPAN_ID_LEN];
     ngx_uint_t                      first_state;  /* in r->upstream_states */
+    uint64_t                        created;      /* before its first try */
 
     /* what is sent, as far as it is known */
     ngx_str_t                       method;

@@ -59,6 +59,7 @@ ngx_http_edgespan_get_leg(ngx_http_request_t *r, ngx_http_edgespan_ctx_t *ctx)
 
     leg->span = lcf->upstream_span;
     leg->first_state = ctx->first_state;
+    leg->created = es_mono_ns();
 
     if (leg->span) {
         es_trace_new_span_id(ctx->trace, leg->span_id);

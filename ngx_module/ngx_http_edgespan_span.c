@@ -21,7 +21,7 @@ static uint64_t ngx_http_edgespan_end_leg(ngx_http_edgespan_ctx_t *ctx,
     ngx_http_edgespan_leg_t *leg, ngx_uint_t end, uint64_t time,
     es_http_t *server);
 static uint64_t ngx_http_edgespan_set_try(ngx_http_edgespan_ctx_t *ctx,
-    ngx_uint_t n, uint64_t end, es_http_try_t *try);
+    ngx_uint_t n, uint64_t earliest, uint64_t end, es_http_try_t *try);
 
 
 void
@@ -316,8 +316,10 @@ ngx_http_edgespan_end_upstreams(ngx_http_edgespan_ctx_t *ctx,
 
     /* resolved at run time, and no header was to be sent */
 
-    if (ctx->legs.nelts == 0 && ngx_http_edgespan_states(r) != 0) {
-        (void) ngx_http_edgespan_get_leg(r, ctx);
+    if (ctx->legs.nelts == 0 && ngx_http_edgespan_states(r) != 0
+        && ngx_http_edgespan_get_leg(r, ctx) != NULL)
+    {
+        ctx->leg->created = ctx->trace->start_mono_ns;
     }
 
     legs = ctx->legs.elts;
@@ -363,7 +365,7 @@ ngx_http_edgespan_end_leg(ngx_http_edgespan_ctx_t *ctx,
     last = &tries[n];
 
     for (i = end; i-- > leg->first_state; /* void */ ) {
-        time = ngx_http_edgespan_set_try(ctx, i, time, last - 1);
+        time = ngx_http_edgespan_set_try(ctx, i, leg->created, time, last - 1);
 
         if ((last - 1)->start_mono_ns != 0) {
             last--;
@@ -428,7 +430,7 @@ ngx_http_edgespan_end_leg(ngx_http_edgespan_ctx_t *ctx,
 
 static uint64_t
 ngx_http_edgespan_set_try(ngx_http_edgespan_ctx_t *ctx, ngx_uint_t n,
-    uint64_t end, es_http_try_t *try)
+    uint64_t earliest, uint64_t end, es_http_try_t *try)
 {
     ngx_uint_t                  i;
     ngx_http_edgespan_try_t    *timed;
@@ -452,11 +454,11 @@ ngx_http_edgespan_set_try(ngx_http_edgespan_ctx_t *ctx, ngx_uint_t n,
 
     } else if (state->response_time != (ngx_msec_t) -1) {
 
-        /* whole milliseconds may reach back before the request */
+        /* whole milliseconds may reach back before the leg */
 
         try->start_mono_ns = ngx_max(end - (uint64_t) state->response_time
                                            * 1000000,
-                                     ctx->trace->start_mono_ns);
+                                     earliest);
 
     } else {
         try->start_mono_ns = end;
