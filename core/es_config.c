@@ -31,10 +31,17 @@ exporter_destroy(es_exporter_config_t *exporter)
     for (unsigned i = 0; i < exporter->headers_count; i++) {
         free(exporter->headers[i]);
     }
-    free(exporter->endpoint);
+    for (unsigned i = 0; i < exporter->targets_count; i++) {
+        free(exporter->targets[i].endpoint);
+        free(exporter->targets[i].url);
+        free(exporter->targets[i].unix_socket);
+        free(exporter->targets[i].name);
+    }
     free(exporter->protocol_name);
-    free(exporter->target);
-    free(exporter->name);
+    free(exporter->spool);
+    es_buffer_free(&exporter->tls.trusted_certificate);
+    es_buffer_free(&exporter->tls.client_certificate);
+    es_buffer_free(&exporter->tls.client_certificate_key);
     free(exporter);
 }
 
@@ -83,6 +90,8 @@ es_config_exporter(es_config_t *config, es_exporter_config_t **exporter, es_erro
         .timeout_ns = 10 * ES_SECOND,
         .shutdown_timeout_ns = 1 * ES_SECOND,
         .batch_size = 512,
+        .tls.verify = true,
+        .spool_max = ES_SPOOL_MAX_DEFAULT,
     };
     config->exporters[config->exporters_count++] = *exporter;
     return true;

@@ -9,27 +9,49 @@
 #include "es_otlp.pb-c.h"
 
 #define ES_QUEUE_SIZE_DEFAULT ((size_t) 32 << 20)
+#define ES_SPOOL_MAX_DEFAULT (UINT64_C(64) << 20)
 #define ES_EXPORTER_HEADERS_MAX 32
+#define ES_ENDPOINTS_MAX 4
 #define ES_RESOURCE_ATTRIBUTES_MAX 128
 
-struct es_protocol;
+typedef struct es_protocol es_protocol_t;
+
+/* One of an exporter's endpoints, in the order in which they are tried. */
+typedef struct es_target {
+    char *endpoint;    /* as given */
+    char *url;         /* to post to; a path for protocol "file" */
+    char *unix_socket; /* the path of a socket to connect to, or NULL */
+    char *name;        /* the URL without credentials, for people */
+} es_target_t;
+
+/* PEM texts, read while the configuration is, by whoever may read them. */
+typedef struct es_tls {
+    bool verify;
+    es_buffer_t trusted_certificate; /* empty: the system's */
+    es_buffer_t client_certificate;
+    es_buffer_t client_certificate_key;
+} es_tls_t;
 
 /* Every string is the config's own. */
 struct es_exporter_config {
     es_config_t *config;
-    char *endpoint;                         /* as given */
+    es_target_t targets[ES_ENDPOINTS_MAX];
+    unsigned targets_count;
     char *protocol_name;                    /* as given, NULL: infer */
-    const struct es_protocol *protocol;     /* set by es_exporter_finish() */
-    char *target;                           /* the URL to post to, or a path */
-    char *name;                             /* the same without credentials, for logs */
+    const es_protocol_t *protocol;          /* set by es_exporter_finish() */
     char *headers[ES_EXPORTER_HEADERS_MAX]; /* "Name: value" */
     unsigned headers_count;
+    es_tls_t tls;
+    bool gzip;
+    char *spool; /* a directory, or NULL */
+    uint64_t spool_max;
     uint64_t interval_ns;
     uint64_t timeout_ns;
     uint64_t shutdown_timeout_ns;
     uint64_t batch_size;
-    uint64_t queue_size; /* 0: not given */
-    unsigned given;      /* bit n: option n of the table was set */
+    bool batch_size_given; /* then it is a maximum, too */
+    uint64_t queue_size;   /* 0: not given */
+    unsigned given;        /* bit n: option n of the table was set */
 };
 
 typedef struct es_resource {
@@ -75,7 +97,7 @@ bool es_parse_size(es_str_t text, uint64_t *bytes) ES_MUST_CHECK;
 
 /* ---- es_endpoint.c */
 
-/* Chooses the protocol and the target of endpoint and protocol_name. */
+/* Chooses the protocol of protocol_name and the endpoints, and resolves each. */
 bool es_endpoint_resolve(es_exporter_config_t *exporter, es_error_t *error) ES_MUST_CHECK;
 
 /* ---- es_resource.c */

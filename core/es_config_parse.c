@@ -107,6 +107,7 @@ es_parse_trace_context(es_str_t text, unsigned *mode, es_error_t *error)
 
 typedef enum es_option_type {
     OPTION_STRING,
+    OPTION_ENDPOINT,
     OPTION_TIME,
     OPTION_SIZE,
     OPTION_COUNT,
@@ -124,7 +125,7 @@ typedef struct es_option {
 #define AT(field) offsetof(es_exporter_config_t, field)
 
 static const es_option_t options[] = {
-    {"endpoint", OPTION_STRING, AT(endpoint), 0, 0, "a URL"},
+    {"endpoint", OPTION_ENDPOINT, 0, 0, 0, "a URL"},
     {"protocol", OPTION_STRING, AT(protocol_name), 0, 0, "a protocol"},
     {"interval", OPTION_TIME, AT(interval_ns), 10 * ES_MS, 3600 * ES_SECOND,
      "a time from 10ms to 1h"},
@@ -148,6 +149,21 @@ set_string(char **field, const es_option_t *option, es_str_t value, es_error_t *
     if ((*field = es_str_dup(value)) == NULL) {
         return es_fail(error, "no memory");
     }
+    return true;
+}
+
+/* The only option that may be repeated: the next is for when those before fail. */
+static bool
+add_endpoint(es_exporter_config_t *exporter, const es_option_t *option, es_str_t value,
+             es_error_t *error)
+{
+    if (exporter->targets_count == ES_ENDPOINTS_MAX) {
+        return es_fail(error, "more than %d endpoints in one exporter", ES_ENDPOINTS_MAX);
+    }
+    if (!set_string(&exporter->targets[exporter->targets_count].endpoint, option, value, error)) {
+        return false;
+    }
+    exporter->targets_count++;
     return true;
 }
 
@@ -181,6 +197,9 @@ es_exporter_option(es_exporter_config_t *exporter, es_str_t name, es_str_t value
                                 option->name);
         if (!es_str_eq(name, es_cstr(option->name))) {
             continue;
+        }
+        if (option->type == OPTION_ENDPOINT) {
+            return add_endpoint(exporter, option, value, error);
         }
         if (exporter->given & 1u << i) {
             return es_fail(error, "\"%s\" is given twice in one exporter", option->name);
@@ -255,10 +274,22 @@ es_exporter_header(es_exporter_config_t *exporter, es_str_t name, es_str_t value
     return true;
 }
 
+static bool
+was_given(const es_exporter_config_t *exporter, const char *name)
+{
+    for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
+        if (strcmp(options[i].name, name) == 0) {
+            return (exporter->given & 1u << i) != 0;
+        }
+    }
+    return false;
+}
+
 bool
 es_exporter_finish(es_exporter_config_t *exporter, es_error_t *error)
 {
-    if (exporter->endpoint == NULL) {
+    exporter->batch_size_given = was_given(exporter, "batch_size");
+    if (exporter->targets_count == 0) {
         return es_fail(error, "the exporter has no \"endpoint\": give one, as "
                               "http://127.0.0.1:4318/v1/traces or file:///var/log/spans.jsonl");
     }

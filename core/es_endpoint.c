@@ -76,8 +76,7 @@ without_credentials(const char *url)
 }
 
 static bool
-set_target(es_exporter_config_t *exporter, const char *format, es_str_t a, es_str_t b,
-           es_error_t *error)
+set_target(es_target_t *target, const char *format, es_str_t a, es_str_t b, es_error_t *error)
 {
     char text[4096];
     int len = snprintf(text, sizeof(text), format, (int) a.len, a.data, (int) b.len, b.data);
@@ -85,17 +84,15 @@ set_target(es_exporter_config_t *exporter, const char *format, es_str_t a, es_st
     if (len < 0 || (size_t) len >= sizeof(text)) {
         return es_fail(error, "the endpoint is longer than %zu bytes", sizeof(text));
     }
-    free(exporter->target);
-    free(exporter->name);
-    exporter->target = es_str_dup(es_cstr(text));
-    exporter->name = without_credentials(text);
-    return (exporter->target != NULL && exporter->name != NULL) || es_fail(error, "no memory");
+    target->url = es_str_dup(es_cstr(text));
+    target->name = without_credentials(text);
+    return (target->url != NULL && target->name != NULL) || es_fail(error, "no memory");
 }
 
 static bool
-refuse(const es_exporter_config_t *exporter, const char *what, es_error_t *error)
+refuse(const es_target_t *target, const char *what, es_error_t *error)
 {
-    char *endpoint = without_credentials(exporter->endpoint);
+    char *endpoint = without_credentials(target->endpoint);
 
     es_fail(error,
             "endpoint \"%.200s\" %s: give http://host:4318" TRACES_PATH
@@ -106,88 +103,112 @@ refuse(const es_exporter_config_t *exporter, const char *what, es_error_t *error
 }
 
 static bool
-resolve_file(es_exporter_config_t *exporter, const es_endpoint_t *endpoint, es_error_t *error)
+resolve_file(es_target_t *target, const es_endpoint_t *endpoint, es_error_t *error)
 {
     if (!es_str_eq(endpoint->scheme, ES_STR("file")) || endpoint->authority.len != 0
         || endpoint->path.len < 2) {
-        return refuse(exporter, "is no file", error);
+        return refuse(target, "is no file", error);
     }
-    exporter->protocol = &es_protocol_file;
-    return set_target(exporter, "%.*s%.*s", endpoint->path, ES_STR_NONE, error);
+    return set_target(target, "%.*s%.*s", endpoint->path, ES_STR_NONE, error);
 }
 
 static bool
-resolve_http(es_exporter_config_t *exporter, const es_endpoint_t *endpoint, es_error_t *error)
+resolve_http(es_target_t *target, const es_protocol_t *protocol, const es_endpoint_t *endpoint,
+             es_error_t *error)
 {
-    es_str_t text = es_cstr(exporter->endpoint);
+    es_str_t text = es_cstr(target->endpoint);
     bool has_path = endpoint->path.len > 1;
-    es_str_t path = has_path ? ES_STR_NONE : ES_STR(TRACES_PATH);
+    es_str_t path = has_path ? ES_STR_NONE : es_cstr(protocol->path);
+
+    if (!es_str_eq(endpoint->scheme, ES_STR("http"))
+        && !es_str_eq(endpoint->scheme, ES_STR("https")) && endpoint->scheme.len != 0) {
+        return refuse(target, "has no scheme of ours", error);
+    }
+    if (!authority_valid(endpoint->authority)) {
+        return refuse(target, "has no valid host and port", error);
+    }
 
     /* "http://host:4318/" is as good as without the slash. */
     if (!has_path && endpoint->path.len == 1) {
         text.len--;
     }
-    return set_target(exporter, endpoint->scheme.len != 0 ? "%.*s%.*s" : "http://%.*s%.*s", text,
+    return set_target(target, endpoint->scheme.len != 0 ? "%.*s%.*s" : "http://%.*s%.*s", text,
                       path, error);
+}
+
+/* What an endpoint means by itself. */
+static bool
+infer(const es_target_t *target, const es_protocol_t **protocol, es_error_t *error)
+{
+    es_endpoint_t endpoint = split(es_cstr(target->endpoint));
+    size_t end = endpoint.authority.len;
+    es_str_t port = end >= 5 ? es_str_from(endpoint.authority, end - 5) : ES_STR_NONE;
+
+    if (es_str_eq(endpoint.scheme, ES_STR("file"))) {
+        *protocol = &es_protocol_file;
+    } else if (endpoint.path.len <= 1 && !es_str_eq(port, ES_STR(":4318"))) {
+        return refuse(target, "means protocol grpc, which is not spoken by this version", error);
+    } else {
+        *protocol = &es_protocol_http_protobuf;
+    }
+    return true;
+}
+
+static bool
+choose_protocol(es_exporter_config_t *exporter, es_error_t *error)
+{
+    es_str_t name = es_cstr(exporter->protocol_name);
+    char names[128];
+
+    if (exporter->protocol_name == NULL) {
+        return infer(&exporter->targets[0], &exporter->protocol, error);
+    }
+    if ((exporter->protocol = es_protocol_find(name)) == NULL) {
+        es_protocol_names(names, sizeof(names));
+        return es_fail(error, "unknown protocol \"%.*s\": there are %s", ES_ARG(name), names);
+    }
+    return true;
+}
+
+static bool
+resolve(es_target_t *target, const es_protocol_t *protocol, es_error_t *error)
+{
+    es_endpoint_t endpoint = split(es_cstr(target->endpoint));
+
+    if (strchr(target->endpoint, '$') != NULL) {
+        return refuse(target, "holds a \"$\": variables have no meaning in it", error);
+    }
+    if (protocol == &es_protocol_file) {
+        return resolve_file(target, &endpoint, error);
+    }
+    if (es_str_eq(endpoint.scheme, ES_STR("file"))) {
+        return refuse(target, "is a file and no URL to post to", error);
+    }
+    if (es_str_starts(es_cstr(target->endpoint), ES_STR("unix:"))) {
+        return refuse(target, "is a unix socket, which is not supported by this version", error);
+    }
+    return resolve_http(target, protocol, &endpoint, error);
 }
 
 bool
 es_endpoint_resolve(es_exporter_config_t *exporter, es_error_t *error)
 {
-    es_endpoint_t endpoint = split(es_cstr(exporter->endpoint));
-    es_str_t name = es_cstr(exporter->protocol_name);
-    bool http = es_str_eq(endpoint.scheme, ES_STR("http"))
-                || es_str_eq(endpoint.scheme, ES_STR("https")) || endpoint.scheme.len == 0;
-    bool inferred = exporter->protocol_name == NULL;
-    char *given;
-    es_str_t port;
+    if (!choose_protocol(exporter, error)) {
+        return false;
+    }
+    for (unsigned i = 0; i < exporter->targets_count; i++) {
+        es_target_t *target = &exporter->targets[i];
+        char *given;
 
-    if (strchr(exporter->endpoint, '$') != NULL) {
-        return refuse(exporter, "holds a \"$\": variables have no meaning in it", error);
-    }
-    if (es_str_eq(name, ES_STR("grpc"))) {
-        return es_fail(error, "protocol \"grpc\" is not spoken by this version: use \"http/"
-                              "protobuf\" with port 4318");
-    }
-    if (!inferred && (exporter->protocol = es_protocol_find(name)) == NULL) {
-        char names[128];
-
-        es_protocol_names(names, sizeof(names));
-        return es_fail(error, "unknown protocol \"%.*s\": there are %s", ES_ARG(name), names);
-    }
-    if (exporter->protocol == &es_protocol_file || es_str_eq(endpoint.scheme, ES_STR("file"))) {
-        if (!inferred && exporter->protocol != &es_protocol_file) {
-            return refuse(exporter, "is a file and no URL to post to", error);
-        }
-        return resolve_file(exporter, &endpoint, error);
-    }
-    if (es_str_starts(es_cstr(exporter->endpoint), ES_STR("unix:"))) {
-        return refuse(exporter, "is a unix socket, which is not supported by this version", error);
-    }
-    if (!http) {
-        return refuse(exporter, "has no scheme of ours", error);
-    }
-    if (!authority_valid(endpoint.authority)) {
-        return refuse(exporter, "has no valid host and port", error);
-    }
-
-    if (inferred) {
-        size_t end = endpoint.authority.len;
-
-        port = end >= 5 ? es_str_from(endpoint.authority, end - 5) : ES_STR_NONE;
-        if (endpoint.path.len <= 1 && !es_str_eq(port, ES_STR(":4318"))) {
-            return refuse(exporter, "means protocol grpc, which is not spoken by this version",
-                          error);
-        }
-        exporter->protocol = &es_protocol_http_protobuf;
-        if (!resolve_http(exporter, &endpoint, error)) {
+        if (!resolve(target, exporter->protocol, error)) {
             return false;
         }
-        given = without_credentials(exporter->endpoint);
-        es_config_log(exporter->config, ES_LOG_NOTICE, "endpoint \"%s\": spans go to %s as %s",
-                      given != NULL ? given : "", exporter->name, exporter->protocol->name);
-        free(given);
-        return true;
+        if (exporter->protocol_name == NULL) {
+            given = without_credentials(target->endpoint);
+            es_config_log(exporter->config, ES_LOG_NOTICE, "endpoint \"%s\": spans go to %s as %s",
+                          given != NULL ? given : "", target->name, exporter->protocol->name);
+            free(given);
+        }
     }
-    return resolve_http(exporter, &endpoint, error);
+    return true;
 }

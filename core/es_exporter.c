@@ -49,7 +49,7 @@ static void
 remember_drops(es_exporter_t *exporter)
 {
     for (unsigned i = 0; i < ES_DROPS; i++) {
-        exporter->reported[i] = atomic_load(&exporter->generation->stats->dropped[i]);
+        exporter->reported[i] = es_stats_dropped(exporter->generation->stats, (es_drop_t) i);
     }
 }
 
@@ -63,7 +63,7 @@ report_drops(es_exporter_t *exporter, bool last)
         return;
     }
     for (unsigned i = 0; i < ES_DROPS; i++) {
-        uint64_t total = atomic_load(&exporter->generation->stats->dropped[i]);
+        uint64_t total = es_stats_dropped(exporter->generation->stats, (es_drop_t) i);
 
         if (total == exporter->reported[i]) {
             continue;
@@ -344,10 +344,9 @@ lead(es_exporter_t *exporter)
         }
     }
     report_drops(exporter, true);
-    es_provider_log(exporter->provider, ES_LOG_INFO,
-                    "%llu spans sent, %llu batches sent again (since the server's start)",
-                    (unsigned long long) atomic_load(&exporter->generation->stats->sent),
-                    (unsigned long long) atomic_load(&exporter->generation->stats->retried));
+    for (unsigned i = 0; i < exporter->count; i++) {
+        es_pipeline_report(&exporter->pipelines[i]);
+    }
     close_pipelines(exporter);
     atomic_store(&shared->leading, 0);
 }

@@ -28,9 +28,23 @@ file_open(const es_exporter_config_t *exporter, struct es_transport *transport, 
         es_fail(error, "no memory");
         return NULL;
     }
-    file->path = exporter->target;
+    file->path = exporter->targets[0].url;
     file->fd = -1;
     return file;
+}
+
+/* One JSON object per line (OTLP file exporter, "JSON Lines"). */
+static bool
+file_frame(const es_exporter_config_t *exporter, es_str_t body, es_buffer_t *framed)
+{
+    (void) exporter;
+    if ((framed->data = malloc(body.len + 1)) == NULL) {
+        return false;
+    }
+    memcpy(framed->data, body.data, body.len);
+    framed->data[body.len] = '\n';
+    framed->size = body.len + 1;
+    return true;
 }
 
 static bool
@@ -78,11 +92,11 @@ file_send(void *sender, es_delivery_t *delivery)
 
     if (follow_path(file)) {
         do {
-            written = write(file->fd, delivery->body, delivery->size);
+            written = write(file->fd, delivery->body.data, delivery->body.len);
         } while (written < 0 && errno == EINTR);
     }
 
-    if (written != (ssize_t) delivery->size) {
+    if (written != (ssize_t) delivery->body.len) {
         const char *why = written < 0 ? strerror(errno) : "short write";
 
         undo(file, written);
@@ -103,4 +117,4 @@ file_close(void *sender)
     free(file);
 }
 
-const es_sender_t es_sender_file = {file_open, file_send, file_close, false};
+const es_sender_t es_sender_file = {file_open, file_frame, file_send, file_close, false};

@@ -1,6 +1,8 @@
 /* OTLP as protobuf: the envelope around spans that are encoded already, and the
  * collector's answers. */
 
+#include "es_otlp.h"
+
 #include "es_protocol.h"
 
 #include <stdio.h>
@@ -63,19 +65,19 @@ find_group(const es_group_t *groups, unsigned count, unsigned last, uint16_t res
 }
 
 static bool
-pack(const EsOtlp__ExportTraceServiceRequest *request, uint8_t **body, size_t *size)
+pack(const EsOtlp__ExportTraceServiceRequest *request, es_buffer_t *out)
 {
-    *size = es_otlp__export_trace_service_request__get_packed_size(request);
-    if ((*body = malloc(*size)) == NULL) {
+    out->size = es_otlp__export_trace_service_request__get_packed_size(request);
+    if ((out->data = malloc(out->size)) == NULL) {
         return false;
     }
-    es_otlp__export_trace_service_request__pack(request, *body);
+    es_otlp__export_trace_service_request__pack(request, out->data);
     return true;
 }
 
-static bool
-encode(const es_config_t *config, const es_record_t *records, unsigned count, uint8_t **body,
-       size_t *size)
+bool
+es_otlp_pack(const es_config_t *config, const es_record_t *records, unsigned count,
+             es_buffer_t *out)
 {
     EsOtlp__ExportTraceServiceRequest request = ES_OTLP__EXPORT_TRACE_SERVICE_REQUEST__INIT;
     EsOtlp__InstrumentationScope scope = ES_OTLP__INSTRUMENTATION_SCOPE__INIT;
@@ -121,7 +123,7 @@ encode(const es_config_t *config, const es_record_t *records, unsigned count, ui
 
     request.resource_spans = list;
     request.n_resource_spans = used;
-    ok = pack(&request, body, size);
+    ok = pack(&request, out);
 
 done:
     free(spans);
@@ -159,4 +161,4 @@ read_answer(es_str_t body, bool ok, es_result_t *result)
     }
 }
 
-const es_format_t es_format_otlp = {"application/x-protobuf", encode, read_answer};
+const es_format_t es_format_otlp = {"application/x-protobuf", NULL, read_answer};

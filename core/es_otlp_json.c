@@ -175,43 +175,43 @@ message_json(const ProtobufCMessage *message)
     return object;
 }
 
-/* One TracesData object and a newline (OTLP file exporter, "JSON Lines"). */
 static bool
-encode(const es_config_t *config, const es_record_t *records, unsigned count, uint8_t **body,
-       size_t *size)
+encode(const EsOtlp__TracesData *data, es_buffer_t *body)
 {
-    EsOtlp__TracesData *data;
-    uint8_t *packed;
-    size_t packed_size;
-    json_t *json;
-    char *text;
+    json_t *json = message_json(&data->base);
+    char *text = json_dumps(json, JSON_COMPACT);
 
-    *body = NULL;
-    if (!es_format_otlp.encode(config, records, count, &packed, &packed_size)) {
-        return false;
-    }
-    data = es_otlp__traces_data__unpack(NULL, packed_size, packed);
-    free(packed);
-    if (data == NULL) {
-        return false;
-    }
-    json = message_json(&data->base);
-    es_otlp__traces_data__free_unpacked(data, NULL);
-
-    text = json_dumps(json, JSON_COMPACT);
     json_decref(json);
     if (text == NULL) {
         return false;
     }
-    *size = strlen(text) + 1;
-    *body = realloc(text, *size + 1);
-    if (*body == NULL) {
-        free(text);
-        return false;
-    }
-    (*body)[*size - 1] = '\n';
+    *body = (es_buffer_t){(uint8_t *) text, strlen(text)};
     return true;
 }
 
-/* A file answers nothing. */
-const es_format_t es_format_otlp_json = {"application/json", encode, NULL};
+/* ------------------------------------------------------------- answers --- */
+
+static void
+read_answer(es_str_t body, bool ok, es_result_t *result)
+{
+    json_t *answer = json_loadb(body.data, body.len, 0, NULL);
+    const json_t *partial = json_object_get(answer, "partialSuccess"), *rejected;
+    const char *message;
+
+    if (!ok) {
+        /* google.rpc.Status */
+        message = json_string_value(json_object_get(answer, "message"));
+    } else {
+        /* A 64-bit number may come as either (proto3 JSON mapping). */
+        rejected = json_object_get(partial, "rejectedSpans");
+        result->rejected =
+            json_is_string(rejected)           ? strtoull(json_string_value(rejected), NULL, 10)
+            : json_integer_value(rejected) > 0 ? (uint64_t) json_integer_value(rejected)
+                                               : 0;
+        message = json_string_value(json_object_get(partial, "errorMessage"));
+    }
+    snprintf(result->message, sizeof(result->message), "%s", message != NULL ? message : "");
+    json_decref(answer);
+}
+
+const es_format_t es_format_otlp_json = {"application/json", encode, read_answer};

@@ -4,9 +4,6 @@
 
 #include <stdlib.h>
 
-/* A body stays below what collectors take by default (4 MiB). */
-#define BATCH_BYTES_MAX ((size_t) 1 << 20)
-
 #define BACKOFF_FIRST (100 * ES_MS)
 #define BACKOFF_MAX (1500 * ES_MS)
 #define BACKOFF_DRAINING (50 * ES_MS)
@@ -14,78 +11,38 @@
 /* One line a minute about a destination that fails. */
 #define LOG_PERIOD (60 * ES_SECOND)
 
-typedef enum es_batch_state {
-    BATCH_WAITING,
-    BATCH_SENT,
-    BATCH_SETTLED, /* delivered or given up */
-} es_batch_state_t;
-
-struct es_batch {
-    es_delivery_t delivery; /* first: `done` gets back to the batch */
-    es_batch_t *next;
-    es_pipeline_t *pipeline;
-    es_batch_state_t state;
-    uint8_t *body;
-    unsigned spans;
-    unsigned ranges_count;
-    es_range_t ranges[];
-};
-
 static es_queue_t *
 queue_of(const es_pipeline_t *pipeline)
 {
     return &pipeline->provider->generation->queue;
 }
 
-static es_stats_t *
-stats_of(const es_pipeline_t *pipeline)
-{
-    return pipeline->provider->generation->stats;
-}
-
-static void
-free_buffers(es_pipeline_t *pipeline)
-{
-    free(pipeline->read);
-    free(pipeline->ranges);
-    free(pipeline->records);
-}
-
 bool
 es_pipeline_open(es_pipeline_t *pipeline, es_provider_t *provider, unsigned index,
                  struct es_transport *transport, es_error_t *error)
 {
-    const es_exporter_config_t *config = provider->generation->config->exporters[index];
-    uint32_t chunks = provider->generation->queue.shared->chunks;
+    es_generation_t *generation = provider->generation;
+    const es_exporter_config_t *config = generation->config->exporters[index];
 
     *pipeline = (es_pipeline_t){
         .provider = provider,
         .config = config,
+        .stats = &generation->stats->exporters[index],
         .index = index,
         .flush_at = es_mono_ns() + config->interval_ns,
     };
     pipeline->last = &pipeline->first;
-    pipeline->read = calloc(chunks, sizeof(*pipeline->read));
-    pipeline->ranges = calloc(chunks, sizeof(*pipeline->ranges));
-    pipeline->records = calloc(config->batch_size, sizeof(*pipeline->records));
+    es_failover_init(&pipeline->failover, config->targets_count);
 
-    if (pipeline->read == NULL || pipeline->ranges == NULL || pipeline->records == NULL) {
-        es_fail(error, "no memory");
-    } else {
-        pipeline->sender = config->protocol->sender->open(config, transport, error);
+    if (!es_reader_open(&pipeline->reader, generation, index)) {
+        return es_fail(error, "no memory");
     }
+    pipeline->sender = config->protocol->sender->open(config, transport, error);
     if (pipeline->sender == NULL) {
-        free_buffers(pipeline);
+        es_reader_close(&pipeline->reader);
         return false;
     }
     return true;
-}
-
-static void
-batch_free(es_batch_t *batch)
-{
-    free(batch->body);
-    free(batch);
 }
 
 void
@@ -96,106 +53,9 @@ es_pipeline_close(es_pipeline_t *pipeline)
     pipeline->config->protocol->sender->close(pipeline->sender);
     while ((batch = pipeline->first) != NULL) {
         pipeline->first = batch->next;
-        batch_free(batch);
+        es_batch_free(batch);
     }
-    free_buffers(pipeline);
-}
-
-/* ------------------------------------------------------------ building --- */
-
-/* What exporter has neither settled nor in a batch of this pipeline. */
-static es_range_t
-unread(es_pipeline_t *pipeline, uint32_t chunk)
-{
-    es_range_t range = es_queue_pending(queue_of(pipeline), chunk, pipeline->index);
-
-    if (pipeline->read[chunk] > range.from) {
-        range.from = pipeline->read[chunk];
-    }
-    return range;
-}
-
-typedef struct es_collected {
-    unsigned spans, ranges;
-    uint64_t corrupt;
-    bool full;
-} es_collected_t;
-
-/* Collects up to batch_size records into the pipeline's buffers. The read
- * positions move only when a batch is made of them. */
-static es_collected_t
-collect(es_pipeline_t *pipeline)
-{
-    es_queue_t *queue = queue_of(pipeline);
-    uint32_t chunks = es_queue_used(queue);
-    es_collected_t result = {0};
-    size_t bytes = 0;
-
-    for (uint32_t i = 0; i < chunks && !result.full; i++) {
-        es_range_t range = unread(pipeline, (pipeline->next_chunk + i) % chunks), *kept;
-
-        if (range.from >= range.to) {
-            continue;
-        }
-        kept = &pipeline->ranges[result.ranges++];
-        *kept = range;
-        while (!result.full
-               && es_queue_read(queue, &range, &pipeline->records[result.spans], &result.corrupt)) {
-            bytes += pipeline->records[result.spans].span.len;
-            result.spans++;
-            result.full = result.spans == pipeline->config->batch_size || bytes >= BATCH_BYTES_MAX;
-        }
-        kept->to = range.from;
-    }
-    return result;
-}
-
-static void settle(es_pipeline_t *pipeline);
-static void done(es_delivery_t *delivery, const es_result_t *result);
-
-/* Makes one batch and puts it at the end of the line. False: there is nothing
- * (worth it) yet, or no memory: a later turn tries again. */
-static bool
-build(es_pipeline_t *pipeline, bool flush)
-{
-    const es_config_t *config = pipeline->provider->generation->config;
-    const es_format_t *format = pipeline->config->protocol->format;
-    es_collected_t found = collect(pipeline);
-    es_batch_t *batch;
-
-    if (found.ranges == 0 || (!found.full && !flush)) {
-        return false;
-    }
-    batch = calloc(1, sizeof(*batch) + found.ranges * sizeof(batch->ranges[0]));
-    if (batch == NULL) {
-        return false;
-    }
-    batch->pipeline = pipeline;
-    batch->spans = found.spans;
-    batch->ranges_count = found.ranges;
-    memcpy(batch->ranges, pipeline->ranges, found.ranges * sizeof(batch->ranges[0]));
-
-    if (found.spans == 0) {
-        batch->state = BATCH_SETTLED; /* nothing readable in these ranges */
-    } else if (!format->encode(config, pipeline->records, found.spans, &batch->body,
-                               &batch->delivery.size)) {
-        free(batch);
-        return false;
-    } else {
-        batch->delivery.body = batch->body;
-        batch->delivery.done = done;
-        pipeline->waiting++;
-    }
-
-    for (unsigned i = 0; i < found.ranges; i++) {
-        pipeline->read[batch->ranges[i].chunk] = batch->ranges[i].to;
-    }
-    pipeline->next_chunk = batch->ranges[found.ranges - 1].chunk;
-    es_stats_drop(stats_of(pipeline), ES_DROP_CORRUPT, found.corrupt);
-    *pipeline->last = batch;
-    pipeline->last = &batch->next;
-    settle(pipeline);
-    return true;
+    es_reader_close(&pipeline->reader);
 }
 
 /* ------------------------------------------------------------ settling --- */
@@ -206,7 +66,7 @@ settle(es_pipeline_t *pipeline)
 {
     es_batch_t *batch;
 
-    while ((batch = pipeline->first) != NULL && batch->state == BATCH_SETTLED) {
+    while ((batch = pipeline->first) != NULL && batch->state == ES_BATCH_SETTLED) {
         for (unsigned i = 0; i < batch->ranges_count; i++) {
             es_queue_acknowledge(queue_of(pipeline), batch->ranges[i].chunk, pipeline->index,
                                  batch->ranges[i].to);
@@ -214,12 +74,12 @@ settle(es_pipeline_t *pipeline)
         if ((pipeline->first = batch->next) == NULL) {
             pipeline->last = &pipeline->first;
         }
-        batch_free(batch);
+        es_batch_free(batch);
     }
 }
 
 static void
-log_failure(es_pipeline_t *pipeline, const char *what, const char *message)
+log_failure(es_pipeline_t *pipeline, unsigned target, const char *what, const char *message)
 {
     uint64_t now = es_mono_ns();
 
@@ -228,7 +88,8 @@ log_failure(es_pipeline_t *pipeline, const char *what, const char *message)
     }
     pipeline->logged_at = now;
     es_provider_log(pipeline->provider, ES_LOG_WARN, "exporting to %s: %s%s%s",
-                    pipeline->config->name, what, message[0] != '\0' ? ": " : "", message);
+                    pipeline->config->targets[target].name, what, message[0] != '\0' ? ": " : "",
+                    message);
 }
 
 static void
@@ -248,68 +109,109 @@ back_off(es_pipeline_t *pipeline, uint64_t at_least_ns)
 }
 
 static void
-recovered(es_pipeline_t *pipeline)
+recovered(es_pipeline_t *pipeline, unsigned target)
 {
     if (pipeline->failing) {
         es_provider_log(pipeline->provider, ES_LOG_NOTICE, "exporting to %s: works again",
-                        pipeline->config->name);
+                        pipeline->config->targets[target].name);
     }
     pipeline->failing = false;
     pipeline->backoff_ns = 0;
 }
 
 static void
+try_again(es_pipeline_t *pipeline, es_batch_t *batch, const es_result_t *result)
+{
+    unsigned target = batch->delivery.target;
+    bool asked_to_wait = result->retry_after_ns != 0;
+    bool others_left = es_failover_result(&pipeline->failover, target, asked_to_wait, es_mono_ns());
+
+    batch->state = ES_BATCH_WAITING;
+    pipeline->waiting++;
+    es_stats_add(&pipeline->stats->retried, 1);
+    log_failure(pipeline, target, "it failed and is tried again", result->message);
+    if (asked_to_wait || !others_left) {
+        back_off(pipeline, result->retry_after_ns);
+    }
+}
+
+static void
 done(es_delivery_t *delivery, const es_result_t *result)
 {
     es_batch_t *batch = (es_batch_t *) delivery;
-    es_pipeline_t *pipeline = batch->pipeline;
+    es_pipeline_t *pipeline = batch->owner;
     uint64_t rejected = result->rejected < batch->spans ? result->rejected : batch->spans;
 
     pipeline->in_flight--;
 
     switch (result->outcome) {
     case ES_RETRY:
-        batch->state = BATCH_WAITING;
-        pipeline->waiting++;
-        es_stats_add(&stats_of(pipeline)->retried, 1);
-        log_failure(pipeline, "it failed and is tried again", result->message);
-        back_off(pipeline, result->retry_after_ns);
+        try_again(pipeline, batch, result);
         return;
 
     case ES_REJECTED:
         rejected = batch->spans;
-        log_failure(pipeline, "a batch was rejected", result->message);
+        log_failure(pipeline, delivery->target, "a batch was rejected", result->message);
         break;
 
     case ES_DELIVERED:
+        es_stats_add(&pipeline->stats->bytes, delivery->body.len);
         if (result->message[0] != '\0' || rejected != 0) {
-            log_failure(pipeline, "a part of a batch was rejected", result->message);
+            log_failure(pipeline, delivery->target, "a part of a batch was rejected",
+                        result->message);
         }
         break;
     }
 
     /* An answer, even a refusal, shows that exporting kills nobody. */
     atomic_store(&queue_of(pipeline)->shared->leader_deaths, 0);
-    es_stats_drop(stats_of(pipeline), ES_DROP_REJECTED, rejected);
-    es_stats_add(&stats_of(pipeline)->sent, batch->spans - rejected);
-    recovered(pipeline);
-    batch->state = BATCH_SETTLED;
+    es_stats_add(&pipeline->stats->dropped[ES_DROP_REJECTED], rejected);
+    es_stats_add(&pipeline->stats->sent, batch->spans - rejected);
+    es_failover_result(&pipeline->failover, delivery->target, true, es_mono_ns());
+    recovered(pipeline, delivery->target);
+    batch->state = ES_BATCH_SETTLED;
     settle(pipeline);
 }
 
 /* -------------------------------------------------------------- turning --- */
 
-static void
+/* Makes one batch and puts it at the end of the line. */
+static bool
+build(es_pipeline_t *pipeline, bool flush)
+{
+    uint64_t corrupt = 0;
+    es_batch_t *batch = es_reader_next(&pipeline->reader, flush, &corrupt);
+
+    es_stats_add(&pipeline->stats->dropped[ES_DROP_CORRUPT], corrupt);
+    if (batch == NULL) {
+        return false;
+    }
+    batch->owner = pipeline;
+    batch->delivery.done = done;
+    pipeline->waiting += batch->state == ES_BATCH_WAITING;
+    *pipeline->last = batch;
+    pipeline->last = &batch->next;
+    settle(pipeline);
+    return true;
+}
+
+/* False: no memory for its body. */
+static bool
 send_batch(es_pipeline_t *pipeline, es_batch_t *batch, uint64_t deadline_ns)
 {
-    uint64_t deadline = es_mono_ns() + pipeline->config->timeout_ns;
+    uint64_t now = es_mono_ns(), deadline = now + pipeline->config->timeout_ns;
 
+    if (!es_batch_prepare(batch, pipeline->config)) {
+        return false;
+    }
     batch->delivery.deadline_ns =
         deadline_ns != 0 && deadline_ns < deadline ? deadline_ns : deadline;
-    batch->state = BATCH_SENT;
+    batch->delivery.target = es_failover_choose(&pipeline->failover, now);
+    batch->state = ES_BATCH_SENT;
     pipeline->waiting--;
     pipeline->in_flight++;
     pipeline->config->protocol->sender->send(pipeline->sender, &batch->delivery);
+    return true;
 }
 
 static es_batch_t *
@@ -317,7 +219,7 @@ first_waiting(const es_pipeline_t *pipeline)
 {
     es_batch_t *batch = pipeline->first;
 
-    while (batch != NULL && batch->state != BATCH_WAITING) {
+    while (batch != NULL && batch->state != ES_BATCH_WAITING) {
         batch = batch->next;
     }
     return batch;
@@ -342,7 +244,9 @@ es_pipeline_turn(es_pipeline_t *pipeline, es_turn_t turn, uint64_t deadline_ns)
             break;
         }
         if (pipeline->waiting != 0) {
-            send_batch(pipeline, first_waiting(pipeline), deadline_ns);
+            if (!send_batch(pipeline, first_waiting(pipeline), deadline_ns)) {
+                break;
+            }
         } else if (!build(pipeline, flush)) {
             /* The queue is empty but for an incomplete batch. */
             if (flush) {
@@ -393,11 +297,11 @@ give_up(es_pipeline_t *pipeline, es_range_t range, es_drop_t reason)
     while (es_queue_read(queue_of(pipeline), &range, &record, &corrupt)) {
         spans++;
     }
-    es_stats_drop(stats_of(pipeline), reason, spans);
-    es_stats_drop(stats_of(pipeline), ES_DROP_CORRUPT, corrupt);
+    es_stats_add(&pipeline->stats->dropped[reason], spans);
+    es_stats_add(&pipeline->stats->dropped[ES_DROP_CORRUPT], corrupt);
     es_queue_acknowledge(queue_of(pipeline), range.chunk, pipeline->index, range.to);
-    if (pipeline->read[range.chunk] < range.to) {
-        pipeline->read[range.chunk] = range.to;
+    if (pipeline->reader.read[range.chunk] < range.to) {
+        pipeline->reader.read[range.chunk] = range.to;
     }
 }
 
@@ -420,9 +324,22 @@ es_pipeline_give_up_oldest(es_pipeline_t *pipeline)
 {
     es_range_t range;
 
-    if (!es_queue_laggard(queue_of(pipeline), pipeline->index, pipeline->read, &range)) {
+    if (!es_queue_laggard(queue_of(pipeline), pipeline->index, pipeline->reader.read, &range)) {
         return false;
     }
     give_up(pipeline, range, ES_DROP_LAGGING);
     return true;
+}
+
+void
+es_pipeline_report(const es_pipeline_t *pipeline)
+{
+    const es_exporter_stats_t *stats = pipeline->stats;
+
+    es_provider_log(pipeline->provider, ES_LOG_INFO,
+                    "exporting to %s: %llu spans sent, %llu batches sent again (since the server's "
+                    "start)",
+                    pipeline->config->targets[0].name,
+                    (unsigned long long) atomic_load(&stats->sent),
+                    (unsigned long long) atomic_load(&stats->retried));
 }

@@ -9,10 +9,8 @@
 #ifndef ES_PIPELINE_H
 #define ES_PIPELINE_H
 
-#include "es_protocol.h"
-#include "es_provider.h"
-
-typedef struct es_batch es_batch_t;
+#include "es_batch.h"
+#include "es_failover.h"
 
 /* What a turn may do. */
 typedef enum es_turn {
@@ -25,20 +23,18 @@ typedef enum es_turn {
 typedef struct es_pipeline {
     es_provider_t *provider;
     const es_exporter_config_t *config;
+    es_exporter_stats_t *stats;
     unsigned index;
     void *sender;
+    es_reader_t reader;
+    es_failover_t failover;
 
     es_batch_t *first, **last; /* oldest first */
     unsigned waiting;          /* batches to be sent (again) */
     unsigned in_flight;        /* batches at the destination */
+    uint64_t flush_at;         /* when an incomplete batch is sent, too */
 
-    uint64_t *read;       /* per chunk: how far batches were built */
-    es_range_t *ranges;   /* of the batch in the making, one per chunk at most */
-    es_record_t *records; /* likewise, batch_size of them */
-    uint32_t next_chunk;  /* where to begin, so that no chunk starves */
-    uint64_t flush_at;    /* when an incomplete batch is sent, too */
-
-    bool failing;
+    bool failing; /* at every target */
     uint64_t retry_at;
     uint64_t backoff_ns;
 
@@ -63,6 +59,9 @@ void es_pipeline_abandon(es_pipeline_t *pipeline, es_drop_t reason);
 
 /* Gives up the oldest chunk that other exporters are done with. False: none. */
 bool es_pipeline_give_up_oldest(es_pipeline_t *pipeline);
+
+/* One line about what was done since the server's start. */
+void es_pipeline_report(const es_pipeline_t *pipeline);
 
 /* Lets go of everything; what was not settled stays in the queue. */
 void es_pipeline_close(es_pipeline_t *pipeline);

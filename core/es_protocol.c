@@ -1,21 +1,24 @@
 #include "es_protocol.h"
 
+#include "es_http_sender.h"
+
 #include <stdio.h>
 
 const es_protocol_t es_protocol_http_protobuf = {
-    "http/protobuf",
-    &es_format_otlp,
-    &es_sender_http,
+    "http/protobuf", &es_format_otlp, &es_sender_http, &es_http_rules_otlp, "/v1/traces",
+};
+
+static const es_protocol_t http_json = {
+    "http/json", &es_format_otlp_json, &es_sender_http, &es_http_rules_otlp, "/v1/traces",
 };
 
 const es_protocol_t es_protocol_file = {
-    "file",
-    &es_format_otlp_json,
-    &es_sender_file,
+    "file", &es_format_otlp_json, &es_sender_file, NULL, NULL,
 };
 
 static const es_protocol_t *const protocols[] = {
     &es_protocol_http_protobuf,
+    &http_json,
     &es_protocol_file,
 };
 

@@ -8,12 +8,12 @@
 #define ES_PROTOCOL_H
 
 #include "es_config.h"
-#include "es_queue.h"
 
 struct es_transport;
+struct es_http_rules;
 
 /* Deliveries under way per exporter. */
-#define ES_IN_FLIGHT_MAX 8
+#define ES_IN_FLIGHT_MAX 16
 
 /* What became of a delivery. */
 typedef enum es_outcome {
@@ -32,8 +32,8 @@ typedef struct es_result {
 /* One batch on its way; the owner keeps it until `done` was called, once, from
  * within send() or later from the transport's turn. */
 typedef struct es_delivery {
-    const uint8_t *body;
-    size_t size;
+    es_str_t body;
+    unsigned target;      /* which of the exporter's targets */
     uint64_t deadline_ns; /* monotonic */
     void (*done)(struct es_delivery *delivery, const es_result_t *result);
 } es_delivery_t;
@@ -41,11 +41,12 @@ typedef struct es_delivery {
 typedef struct es_format {
     const char *content_type;
 
-    /* A malloc'd body of the records. False: no memory. */
-    bool (*encode)(const es_config_t *config, const es_record_t *records, unsigned count,
-                   uint8_t **body, size_t *size);
+    /* Makes the body of a batch. False: no memory. NULL: the batch's own OTLP
+     * protobuf is the body. */
+    bool (*encode)(const EsOtlp__TracesData *data, es_buffer_t *body);
 
-    /* Reads an answer of status 2xx (ok) or another: partial success, words. */
+    /* Reads an answer of status 2xx (ok) or another: partial success, words.
+     * NULL: its answers have no meaning beyond their status. */
     void (*read_answer)(es_str_t body, bool ok, es_result_t *result);
 } es_format_t;
 
@@ -53,6 +54,11 @@ typedef struct es_sender {
     /* NULL with the error filled. `transport` is NULL unless needs_transport. */
     void *(*open)(const es_exporter_config_t *exporter, struct es_transport *transport,
                   es_error_t *error);
+
+    /* What goes onto the wire instead of `body`: framed, compressed; `framed`
+     * stays empty where that is the body itself. Once per batch. False: no memory. */
+    bool (*frame)(const es_exporter_config_t *exporter, es_str_t body, es_buffer_t *framed);
+
     void (*send)(void *sender, es_delivery_t *delivery);
 
     /* Gives up what is under way: nothing is called back any more. */
@@ -60,11 +66,13 @@ typedef struct es_sender {
     bool needs_transport;
 } es_sender_t;
 
-typedef struct es_protocol {
+struct es_protocol {
     const char *name;
     const es_format_t *format;
     const es_sender_t *sender;
-} es_protocol_t;
+    const struct es_http_rules *rules; /* of es_sender_http: see es_http_sender.h */
+    const char *path;                  /* added to an endpoint that has none */
+};
 
 extern const es_format_t es_format_otlp;
 extern const es_format_t es_format_otlp_json;

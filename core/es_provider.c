@@ -222,10 +222,10 @@ es_provider_push(es_provider_t *provider, uint16_t resource, es_str_t span)
     case ES_PUSH_OK:
         break;
     case ES_PUSH_FULL:
-        es_stats_drop(provider->generation->stats, ES_DROP_QUEUE_FULL, 1);
+        es_stats_add(&provider->generation->stats->dropped[ES_DROP_QUEUE_FULL], 1);
         break;
     case ES_PUSH_CLOSED:
-        es_stats_drop(provider->generation->stats, ES_DROP_SHUTDOWN, 1);
+        es_stats_add(&provider->generation->stats->dropped[ES_DROP_SHUTDOWN], 1);
         break;
     }
     if (wake) {

@@ -139,3 +139,10 @@ es_fail(es_error_t *error, const char *format, ...)
     va_end(args);
     return false;
 }
+
+void
+es_buffer_free(es_buffer_t *buffer)
+{
+    free(buffer->data);
+    *buffer = (es_buffer_t){NULL, 0};
+}

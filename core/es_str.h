@@ -51,4 +51,12 @@ bool es_fail(es_error_t *error, const char *format, ...) __attribute__((format(p
 /* For "%.*s" of a value in a message: never more than 128 bytes of it. */
 #define ES_ARG(s) (int) ((s).len < 128 ? (s).len : 128), (s).data != NULL ? (s).data : ""
 
+/* Bytes of malloc(); empty: {NULL, 0}. */
+typedef struct es_buffer {
+    uint8_t *data;
+    size_t size;
+} es_buffer_t;
+
+void es_buffer_free(es_buffer_t *buffer);
+
 #endif

@@ -13,7 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define CONNECTIONS_MAX 8L
+#define CONNECTIONS_MAX 16L
 
 struct es_call {
     es_call_t *next;
@@ -244,10 +244,19 @@ set_options(es_transport_t *transport, es_call_t *call)
     curl_easy_setopt(easy, CURLOPT_PRIVATE, call);
     curl_easy_setopt(easy, CURLOPT_URL, request->url);
     curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
+    curl_easy_setopt(
+        easy, CURLOPT_HTTP_VERSION,
+        request->http2 ? (long) CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE : (long) CURL_HTTP_VERSION_1_1);
+    if (request->http2) {
+        /* One connection for all, rather than one each. */
+        curl_easy_setopt(easy, CURLOPT_PIPEWAIT, 1L);
+    }
+    if (request->unix_socket != NULL) {
+        curl_easy_setopt(easy, CURLOPT_UNIX_SOCKET_PATH, request->unix_socket);
+    }
     curl_easy_setopt(easy, CURLOPT_POST, 1L);
-    curl_easy_setopt(easy, CURLOPT_POSTFIELDS, (const char *) request->body);
-    curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) request->size);
+    curl_easy_setopt(easy, CURLOPT_POSTFIELDS, request->body.data);
+    curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) request->body.len);
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, call->headers);
     curl_easy_setopt(easy, CURLOPT_USERAGENT,
                      "edgespan/" EDGESPAN_VERSION " OTel-OTLP-Exporter-C/" EDGESPAN_VERSION);
@@ -265,6 +274,26 @@ set_options(es_transport_t *transport, es_call_t *call)
     curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
     curl_easy_setopt(easy, CURLOPT_RESOLVER_START_FUNCTION, resolve_starts);
     curl_easy_setopt(easy, CURLOPT_RESOLVER_START_DATA, transport);
+}
+
+static void
+set_blob(CURL *easy, CURLoption option, const es_buffer_t *pem)
+{
+    struct curl_blob blob = {pem->data, pem->size, CURL_BLOB_NOCOPY};
+
+    if (pem->size != 0) {
+        curl_easy_setopt(easy, option, &blob);
+    }
+}
+
+static void
+set_tls(CURL *easy, const es_tls_t *tls)
+{
+    curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, (long) tls->verify);
+    curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, tls->verify ? 2L : 0L);
+    set_blob(easy, CURLOPT_CAINFO_BLOB, &tls->trusted_certificate);
+    set_blob(easy, CURLOPT_SSLCERT_BLOB, &tls->client_certificate);
+    set_blob(easy, CURLOPT_SSLKEY_BLOB, &tls->client_certificate_key);
 }
 
 es_call_t *
@@ -286,6 +315,7 @@ es_transport_post(es_transport_t *transport, const es_request_t *request)
         return NULL;
     }
     set_options(transport, call);
+    set_tls(call->easy, request->tls);
     if (curl_multi_add_handle(transport->multi, call->easy) != CURLM_OK) {
         call_retire(transport, call);
         return NULL;

@@ -8,7 +8,7 @@
 #ifndef ES_TRANSPORT_H
 #define ES_TRANSPORT_H
 
-#include "edgespan.h"
+#include "es_config.h"
 
 #include <poll.h>
 
@@ -29,11 +29,13 @@ typedef struct es_response {
 /* Everything is borrowed until `done` was called. */
 typedef struct es_request {
     const char *url;
-    char *const *headers; /* "Name: value" */
+    const char *unix_socket; /* connect here, whatever the URL says; or NULL */
+    bool http2;              /* and nothing less: without TLS by prior knowledge */
+    const es_tls_t *tls;
+    const char *const *headers; /* "Name: value" */
     unsigned headers_count;
     const char *content_type;
-    const uint8_t *body;
-    size_t size;
+    es_str_t body;
     uint64_t timeout_ns;
     void (*done)(void *data, const es_response_t *response);
     void *data;

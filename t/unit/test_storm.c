@@ -41,18 +41,27 @@ static es_generation_t *generation;
 
 /* ------------------------------------------------- format and sender --- */
 
-/* A body is the spans' ids, the first bytes of each. */
+/* A body is the spans' ids. */
 static bool
-encode(const es_config_t *config, const es_record_t *records, unsigned count, uint8_t **body,
-       size_t *size)
+encode(const EsOtlp__TracesData *data, es_buffer_t *body)
 {
-    (void) config;
-    *size = count * sizeof(uint32_t);
-    *body = malloc(*size);
-    for (unsigned i = 0; *body != NULL && i < count; i++) {
-        memcpy(*body + i * sizeof(uint32_t), records[i].span.data, sizeof(uint32_t));
+    const EsOtlp__ScopeSpans *scope = data->resource_spans[0]->scope_spans[0];
+
+    body->size = scope->n_spans * sizeof(uint32_t);
+    body->data = malloc(body->size);
+    for (size_t i = 0; body->data != NULL && i < scope->n_spans; i++) {
+        memcpy(body->data + i * sizeof(uint32_t), scope->spans[i]->span_id.data, sizeof(uint32_t));
     }
-    return *body != NULL;
+    return body->data != NULL;
+}
+
+static bool
+frame(const es_exporter_config_t *exporter, es_str_t body, es_buffer_t *framed)
+{
+    (void) exporter;
+    (void) body;
+    (void) framed;
+    return true;
 }
 
 typedef struct destination {
@@ -88,8 +97,8 @@ destination_send(void *data, es_delivery_t *delivery)
     if (destination->index == 1 && ++destination->sent % FAILS_EVERY == 0) {
         result.outcome = ES_RETRY;
     } else {
-        for (size_t at = 0; at < delivery->size; at += sizeof(id)) {
-            memcpy(&id, delivery->body + at, sizeof(id));
+        for (size_t at = 0; at < delivery->body.len; at += sizeof(id)) {
+            memcpy(&id, delivery->body.data + at, sizeof(id));
             atomic_fetch_add(&storm->received[destination->index][id], 1);
         }
     }
@@ -103,8 +112,9 @@ destination_close(void *data)
 }
 
 static const es_format_t format = {"application/x-storm", encode, NULL};
-static const es_sender_t sender = {destination_open, destination_send, destination_close, false};
-static const es_protocol_t protocol = {"storm", &format, &sender};
+static const es_sender_t sender = {destination_open, frame, destination_send, destination_close,
+                                   false};
+static const es_protocol_t protocol = {"storm", &format, &sender, NULL, NULL};
 
 /* ------------------------------------------------------------ processes --- */
 
@@ -124,6 +134,21 @@ on_term(int signal_number)
 {
     (void) signal_number;
     told_to_stop = 1;
+}
+
+/* An OTLP Span of so many bytes: the id as its span_id, and a long name. */
+static size_t
+write_span(uint8_t *span, uint32_t id, size_t size)
+{
+    size_t name = size - 2 - sizeof(id) - 3;
+
+    span[0] = 2 << 3 | 2;
+    span[1] = sizeof(id);
+    memcpy(span + 2, &id, sizeof(id));
+    span[6] = 5 << 3 | 2;
+    span[7] = (uint8_t) (name | 0x80);
+    span[8] = (uint8_t) (name >> 7);
+    return size;
 }
 
 /* A serving process: makes spans until it is told to stop, then stops as a
@@ -147,8 +172,7 @@ serve(unsigned seed)
         if (id >= IDS_MAX) {
             break;
         }
-        memcpy(span, &id, sizeof(id));
-        es_provider_push(provider, 0, es_str(span, size));
+        es_provider_push(provider, 0, es_str(span, write_span(span, id, size)));
         atomic_store(&storm->pushed[id], 1);
 
         if (unit_random_below(&random, 4) == 0) {
@@ -202,7 +226,7 @@ dropped(void)
     uint64_t sum = 0;
 
     for (unsigned i = 0; i < ES_DROPS; i++) {
-        sum += atomic_load(&generation->stats->dropped[i]);
+        sum += es_stats_dropped(generation->stats, (es_drop_t) i);
     }
     return sum;
 }
@@ -223,7 +247,8 @@ make_config(void)
         /* Room for all of it: a busy machine is no reason to drop. */
         assert_true(es_exporter_option(exporter, ES_STR("queue_size"), ES_STR("1g"), &error));
         exporter->protocol = &protocol;
-        exporter->target = strdup("storm");
+        exporter->targets_count = 1;
+        exporter->targets[0].name = strdup("storm");
     }
     assert_true(es_config_finish(config, PROCESSES, &error));
     return config;
