@@ -171,10 +171,16 @@ $(BUILD)/unit/%: t/unit/%.c $(LIBEDGESPAN)
 	@mkdir -p $(@D); echo '  CC      $<'
 	$(Q)$(COMPILE) -o $@ $< $(LDFLAGS) $(LIBEDGESPAN) -lcmocka $(LIBS) -lm
 
+$(BUILD)/bench/%: t/bench/%.c $(LIBEDGESPAN)
+	@mkdir -p $(@D); echo '  CC      $<'
+	$(Q)$(COMPILE) -o $@ $< $(LDFLAGS) $(LIBEDGESPAN) $(LIBS)
+
 bench:
 	$(MAKE) deps EXTRA=valgrind
-	$(MAKE) all
+	$(MAKE) all $(BUILD)/bench/throughput
 	perl t/bench/bench.pl
+	@for delay in 0 50 100; do $(BUILD)/bench/throughput -r 150000 -d $$delay; done
+	@$(BUILD)/bench/throughput -p 4 -r 1000000
 
 demo:
 	$(MAKE) deps
@@ -216,7 +222,7 @@ deps:
 
 # ---------------------------------------------------------------- rest ---
 
-FORMATTED = $(wildcard core/*.[ch] httpd_module/*.[ch] t/unit/*.[ch] t/fuzz/*.[ch])
+FORMATTED = $(wildcard core/*.[ch] httpd_module/*.[ch] t/unit/*.[ch] t/bench/*.c)
 
 format:
 	$(Q)$(CLANG_FORMAT) -i $(FORMATTED)
