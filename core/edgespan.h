@@ -25,6 +25,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/types.h>
 
 #define EDGESPAN_VERSION "0.1.0"
 
@@ -91,6 +92,9 @@ typedef struct es_exporter_config es_exporter_config_t;
 es_config_t *es_config_create(const char *product, const es_log_t *log);
 void es_config_destroy(es_config_t *config);
 
+/* Where relative paths of the exporters that follow begin. */
+bool es_config_directory(es_config_t *config, es_str_t directory, es_error_t *error) ES_MUST_CHECK;
+
 /* The resource with this service.name; the same name gives the same index.
  * Index 0 is the default resource and always exists: an empty name means it. */
 bool es_config_resource(es_config_t *config, es_str_t service_name, uint16_t *index,
@@ -109,13 +113,18 @@ bool es_config_exporter(es_config_t *config, es_exporter_config_t **exporter,
 
 /* Sets one option by the name and in the words of the documentation:
  * es_exporter_option(e, "interval", "5s"). Times take ms, s, m, h (a bare
- * number is seconds), sizes k, m, g. */
+ * number is seconds), sizes k, m, g, t. "endpoint" may be repeated: the next is
+ * for when those before fail. Files are read here. */
 bool es_exporter_option(es_exporter_config_t *exporter, es_str_t name, es_str_t value,
                         es_error_t *error) ES_MUST_CHECK;
 
 /* One header of every export request. The value is never logged. */
 bool es_exporter_header(es_exporter_config_t *exporter, es_str_t name, es_str_t value,
                         es_error_t *error) ES_MUST_CHECK;
+
+/* A header whose value is the content of a file, without the newline at its end. */
+bool es_exporter_header_file(es_exporter_config_t *exporter, es_str_t name, es_str_t file,
+                             es_error_t *error) ES_MUST_CHECK;
 
 /* Ends an exporter: checks that it has what it needs and infers the protocol
  * from the endpoint. */
@@ -124,6 +133,11 @@ bool es_exporter_finish(es_exporter_config_t *exporter, es_error_t *error) ES_MU
 /* Ends the configuration: defaults from OTEL_SERVICE_NAME and
  * OTEL_RESOURCE_ATTRIBUTES, and a queue that serves `processes` processes. */
 bool es_config_finish(es_config_t *config, unsigned processes, es_error_t *error) ES_MUST_CHECK;
+
+/* Makes the directories that the exporters write to, for the user of the serving
+ * processes: in the privileged parent, right before es_generation_create(). */
+bool es_config_directories(es_config_t *config, uid_t uid, gid_t gid,
+                           es_error_t *error) ES_MUST_CHECK;
 
 /* How many exporters were configured: with none, spans have no destination. */
 unsigned es_config_exporters(const es_config_t *config);

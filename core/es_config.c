@@ -53,7 +53,16 @@ es_config_destroy(es_config_t *config)
     }
     es_resources_dispose(config);
     free(config->product);
+    free(config->directory);
     free(config);
+}
+
+bool
+es_config_directory(es_config_t *config, es_str_t directory, es_error_t *error)
+{
+    free(config->directory);
+    config->directory = es_str_dup(directory);
+    return config->directory != NULL || es_fail(error, "no memory");
 }
 
 void

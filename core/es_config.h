@@ -37,6 +37,7 @@ struct es_exporter_config {
     es_config_t *config;
     es_target_t targets[ES_ENDPOINTS_MAX];
     unsigned targets_count;
+    bool verbatim;                          /* the URLs are whole: no path is added */
     char *protocol_name;                    /* as given, NULL: infer */
     const es_protocol_t *protocol;          /* set by es_exporter_finish() */
     char *headers[ES_EXPORTER_HEADERS_MAX]; /* "Name: value" */
@@ -67,6 +68,7 @@ typedef struct es_resource_attribute {
 
 struct es_config {
     char *product;
+    char *directory; /* of relative paths; NULL: the process's own */
     es_log_t log;
 
     es_exporter_config_t *exporters[ES_EXPORTERS_MAX];
@@ -92,8 +94,31 @@ void es_config_log(const es_config_t *config, es_log_level_t level, const char *
 /* "500ms", "5s", "1m", "2h"; a bare number is seconds. False: not a time. */
 bool es_parse_time(es_str_t text, uint64_t *ns) ES_MUST_CHECK;
 
-/* "65536", "64k", "32m", "1g". */
+/* "65536", "64k", "32m", "1g", "1t". */
 bool es_parse_size(es_str_t text, uint64_t *bytes) ES_MUST_CHECK;
+
+/* ---- es_config_exporter.c */
+
+/* Was this option set by a directive? */
+bool es_exporter_given(const es_exporter_config_t *exporter, const char *name);
+
+/* ---- es_config_file.c */
+
+/* An absolute path, without slashes at its end; NULL when memory is short. */
+char *es_config_path(const es_config_t *config, es_str_t path);
+
+/* A regular file of at most `max` bytes; a NUL is behind its content. */
+bool es_file_read(const char *path, size_t max, es_buffer_t *content,
+                  es_error_t *error) ES_MUST_CHECK;
+
+typedef enum es_pem {
+    ES_PEM_CERTIFICATE,
+    ES_PEM_PRIVATE_KEY,
+} es_pem_t;
+
+/* Checked by its armour only; an encrypted key is refused. */
+bool es_pem_read(const char *path, es_pem_t kind, es_buffer_t *pem,
+                 es_error_t *error) ES_MUST_CHECK;
 
 /* ---- es_endpoint.c */
 

@@ -1,15 +1,8 @@
-/* The exporter's options as one table, and the words of every value. */
+/* The words of every value. */
 
 #include "es_clock.h"
 #include "es_config.h"
 #include "es_utf8.h"
-
-#include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <strings.h>
-
-/* --------------------------------------------------------------- values --- */
 
 typedef struct es_unit {
     const char *name;
@@ -53,7 +46,11 @@ bool
 es_parse_size(es_str_t text, uint64_t *bytes)
 {
     static const es_unit_t units[] = {
-        {"", 1},   {"k", UINT64_C(1) << 10}, {"m", UINT64_C(1) << 20}, {"g", UINT64_C(1) << 30},
+        {"", 1},
+        {"k", UINT64_C(1) << 10},
+        {"m", UINT64_C(1) << 20},
+        {"g", UINT64_C(1) << 30},
+        {"t", UINT64_C(1) << 40},
         {NULL, 0},
     };
 
@@ -101,197 +98,4 @@ es_parse_trace_context(es_str_t text, unsigned *mode, es_error_t *error)
                    "invalid trace context mode \"%.*s\": it is \"propagate\", \"extract\", "
                    "\"inject\" or \"ignore\"",
                    ES_ARG(text));
-}
-
-/* -------------------------------------------------------------- options --- */
-
-typedef enum es_option_type {
-    OPTION_STRING,
-    OPTION_ENDPOINT,
-    OPTION_TIME,
-    OPTION_SIZE,
-    OPTION_COUNT,
-    OPTION_IGNORED,
-} es_option_type_t;
-
-typedef struct es_option {
-    const char *name;
-    es_option_type_t type;
-    size_t offset; /* in es_exporter_config_t */
-    uint64_t min, max;
-    const char *right; /* what would be right */
-} es_option_t;
-
-#define AT(field) offsetof(es_exporter_config_t, field)
-
-static const es_option_t options[] = {
-    {"endpoint", OPTION_ENDPOINT, 0, 0, 0, "a URL"},
-    {"protocol", OPTION_STRING, AT(protocol_name), 0, 0, "a protocol"},
-    {"interval", OPTION_TIME, AT(interval_ns), 10 * ES_MS, 3600 * ES_SECOND,
-     "a time from 10ms to 1h"},
-    {"timeout", OPTION_TIME, AT(timeout_ns), 10 * ES_MS, 600 * ES_SECOND,
-     "a time from 10ms to 10m"},
-    {"shutdown_timeout", OPTION_TIME, AT(shutdown_timeout_ns), 0, 60 * ES_SECOND,
-     "a time from 0 to 60s"},
-    {"batch_size", OPTION_COUNT, AT(batch_size), 1, 65536, "a number of spans from 1 to 65536"},
-    {"queue_size", OPTION_SIZE, AT(queue_size), 1 << 20, UINT64_C(64) << 30,
-     "a size from 1m to 64g"},
-    {"batch_count", OPTION_IGNORED, 0, 0, 0, ""},
-};
-
-static bool
-set_string(char **field, const es_option_t *option, es_str_t value, es_error_t *error)
-{
-    if (value.len == 0) {
-        return es_fail(error, "empty \"%s\": it takes %s", option->name, option->right);
-    }
-    free(*field);
-    if ((*field = es_str_dup(value)) == NULL) {
-        return es_fail(error, "no memory");
-    }
-    return true;
-}
-
-/* The only option that may be repeated: the next is for when those before fail. */
-static bool
-add_endpoint(es_exporter_config_t *exporter, const es_option_t *option, es_str_t value,
-             es_error_t *error)
-{
-    if (exporter->targets_count == ES_ENDPOINTS_MAX) {
-        return es_fail(error, "more than %d endpoints in one exporter", ES_ENDPOINTS_MAX);
-    }
-    if (!set_string(&exporter->targets[exporter->targets_count].endpoint, option, value, error)) {
-        return false;
-    }
-    exporter->targets_count++;
-    return true;
-}
-
-static bool
-set_number(uint64_t *field, const es_option_t *option, es_str_t value, es_error_t *error)
-{
-    uint64_t number;
-    bool ok = option->type == OPTION_TIME   ? es_parse_time(value, &number)
-              : option->type == OPTION_SIZE ? es_parse_size(value, &number)
-                                            : es_parse_uint(value, &number);
-
-    if (!ok || number < option->min || number > option->max) {
-        return es_fail(error, "invalid value \"%.*s\" of \"%s\": it takes %s", ES_ARG(value),
-                       option->name, option->right);
-    }
-    *field = number;
-    return true;
-}
-
-bool
-es_exporter_option(es_exporter_config_t *exporter, es_str_t name, es_str_t value, es_error_t *error)
-{
-    char known[256] = "";
-    size_t at = 0;
-
-    for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
-        const es_option_t *option = &options[i];
-        void *field = (char *) exporter + option->offset;
-
-        at += (size_t) snprintf(known + at, sizeof(known) - at, "%s%s", i != 0 ? ", " : "",
-                                option->name);
-        if (!es_str_eq(name, es_cstr(option->name))) {
-            continue;
-        }
-        if (option->type == OPTION_ENDPOINT) {
-            return add_endpoint(exporter, option, value, error);
-        }
-        if (exporter->given & 1u << i) {
-            return es_fail(error, "\"%s\" is given twice in one exporter", option->name);
-        }
-        exporter->given |= 1u << i;
-
-        if (option->type == OPTION_IGNORED) {
-            es_config_log(exporter->config, ES_LOG_NOTICE,
-                          "\"%s\" is accepted and ignored: the queue is bounded by "
-                          "\"queue_size\" alone",
-                          option->name);
-            return true;
-        }
-        return option->type == OPTION_STRING ? set_string(field, option, value, error)
-                                             : set_number(field, option, value, error);
-    }
-    return es_fail(error, "unknown exporter option \"%.*s\": there are %s and header", ES_ARG(name),
-                   known);
-}
-
-/* RFC 9110, 5.6.2. */
-static bool
-is_token(es_str_t s)
-{
-    for (size_t i = 0; i < s.len; i++) {
-        char c = s.data[i];
-
-        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9')
-              || (c != '\0' && strchr("!#$%&'*+-.^_`|~", c) != NULL))) {
-            return false;
-        }
-    }
-    return s.len != 0;
-}
-
-static bool
-is_field_value(es_str_t s)
-{
-    for (size_t i = 0; i < s.len; i++) {
-        if ((unsigned char) s.data[i] < 0x20 && s.data[i] != '\t') {
-            return false;
-        }
-    }
-    return true;
-}
-
-bool
-es_exporter_header(es_exporter_config_t *exporter, es_str_t name, es_str_t value, es_error_t *error)
-{
-    char *line;
-
-    if (!is_token(name) || !is_field_value(value)) {
-        return es_fail(error,
-                       "invalid header \"%.*s\": it takes a header name and a value without "
-                       "control characters",
-                       ES_ARG(name));
-    }
-    if (exporter->headers_count == ES_EXPORTER_HEADERS_MAX) {
-        return es_fail(error, "more than %d headers", ES_EXPORTER_HEADERS_MAX);
-    }
-    if ((line = malloc(name.len + value.len + 3)) == NULL) {
-        return es_fail(error, "no memory");
-    }
-
-    /* curl takes "Name;" for a header with an empty value. */
-    if (value.len == 0) {
-        sprintf(line, "%.*s;", (int) name.len, name.data);
-    } else {
-        sprintf(line, "%.*s: %.*s", (int) name.len, name.data, (int) value.len, value.data);
-    }
-    exporter->headers[exporter->headers_count++] = line;
-    return true;
-}
-
-static bool
-was_given(const es_exporter_config_t *exporter, const char *name)
-{
-    for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
-        if (strcmp(options[i].name, name) == 0) {
-            return (exporter->given & 1u << i) != 0;
-        }
-    }
-    return false;
-}
-
-bool
-es_exporter_finish(es_exporter_config_t *exporter, es_error_t *error)
-{
-    exporter->batch_size_given = was_given(exporter, "batch_size");
-    if (exporter->targets_count == 0) {
-        return es_fail(error, "the exporter has no \"endpoint\": give one, as "
-                              "http://127.0.0.1:4318/v1/traces or file:///var/log/spans.jsonl");
-    }
-    return es_endpoint_resolve(exporter, error);
 }

@@ -1,26 +1,38 @@
-/* Which protocol an endpoint means. Without "protocol": a host and port, or a
- * URL without a path, is gRPC's form, except on port 4318, which is OTLP/HTTP's;
- * a URL with a path is OTLP/HTTP, taken verbatim; file:///path is a file. */
+/* What an endpoint means. Without "protocol": a host and port, or a URL without
+ * a path, is gRPC's form, except on the ports of other protocols; a URL with a
+ * path is taken verbatim, as OTLP/HTTP unless the path is another protocol's. */
 
-#include "es_protocol.h"
+#include "es_http_sender.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/un.h>
 
-#define TRACES_PATH "/v1/traces"
+#define UNIX "unix:"
+
+/* The longest path of a unix socket. */
+#define UNIX_MAX (sizeof(((struct sockaddr_un *) NULL)->sun_path) - 1)
 
 typedef struct es_endpoint {
-    es_str_t scheme;    /* empty: none was given */
-    es_str_t authority; /* host[:port] */
-    es_str_t path;      /* with what follows it; empty if there is none */
+    es_str_t scheme;      /* empty: none was given */
+    es_str_t authority;   /* host[:port] */
+    es_str_t path;        /* with what follows it; empty if there is none */
+    es_str_t unix_socket; /* of unix:/path and unix:/path:/uri: then the rest is the URI's */
 } es_endpoint_t;
 
 static es_endpoint_t
 split(es_str_t text)
 {
-    es_endpoint_t endpoint = {ES_STR_NONE, ES_STR_NONE, ES_STR_NONE};
+    es_endpoint_t endpoint = {ES_STR_NONE, ES_STR_NONE, ES_STR_NONE, ES_STR_NONE};
     size_t colon = es_str_find(text, ':'), slash;
 
+    if (es_str_starts(text, ES_STR(UNIX))) {
+        text = es_str_from(text, sizeof(UNIX) - 1);
+        colon = es_str_find(text, ':');
+        endpoint.unix_socket = es_str(text.data, colon);
+        endpoint.path = es_str_from(text, colon < text.len ? colon + 1 : colon);
+        return endpoint;
+    }
     if (es_str_starts(es_str_from(text, colon), ES_STR("://"))) {
         endpoint.scheme = es_str(text.data, colon);
         text = es_str_from(text, colon + 3);
@@ -32,10 +44,16 @@ split(es_str_t text)
 }
 
 static bool
+is_stream(es_str_t endpoint)
+{
+    return es_str_eq(endpoint, ES_STR("stdout")) || es_str_eq(endpoint, ES_STR("stderr"));
+}
+
+static bool
 authority_valid(es_str_t authority)
 {
     static const char forbidden[] = " \t\"<>\\^`{|}?#";
-    size_t colon = authority.len;
+    size_t colon, at;
     uint64_t port;
 
     for (size_t i = 0; i < authority.len; i++) {
@@ -43,6 +61,12 @@ authority_valid(es_str_t authority)
             || strchr(forbidden, authority.data[i]) != NULL) {
             return false;
         }
+    }
+    while ((at = es_str_find(authority, '@')) < authority.len) {
+        authority = es_str_from(authority, at + 1);
+    }
+    colon = authority.len;
+    for (size_t i = 0; i < authority.len; i++) {
         if (authority.data[i] == ':') {
             colon = i;
         }
@@ -76,6 +100,21 @@ without_credentials(const char *url)
 }
 
 static bool
+refuse(const es_target_t *target, const char *what, es_error_t *error)
+{
+    char *endpoint = without_credentials(target->endpoint);
+
+    es_fail(error,
+            "endpoint \"%.160s\" %s: give http://host:4318/v1/traces (protocol http/protobuf), "
+            "host:4317 (grpc), unix:/path or file:///path",
+            endpoint != NULL ? endpoint : "", what);
+    free(endpoint);
+    return false;
+}
+
+/* ----------------------------------------------------------- resolving --- */
+
+static bool
 set_target(es_target_t *target, const char *format, es_str_t a, es_str_t b, es_error_t *error)
 {
     char text[4096];
@@ -90,21 +129,13 @@ set_target(es_target_t *target, const char *format, es_str_t a, es_str_t b, es_e
 }
 
 static bool
-refuse(const es_target_t *target, const char *what, es_error_t *error)
-{
-    char *endpoint = without_credentials(target->endpoint);
-
-    es_fail(error,
-            "endpoint \"%.200s\" %s: give http://host:4318" TRACES_PATH
-            " (protocol http/protobuf) or file:///path",
-            endpoint != NULL ? endpoint : "", what);
-    free(endpoint);
-    return false;
-}
-
-static bool
 resolve_file(es_target_t *target, const es_endpoint_t *endpoint, es_error_t *error)
 {
+    es_str_t text = es_cstr(target->endpoint);
+
+    if (is_stream(text)) {
+        return set_target(target, "%.*s%.*s", text, ES_STR_NONE, error);
+    }
     if (!es_str_eq(endpoint->scheme, ES_STR("file")) || endpoint->authority.len != 0
         || endpoint->path.len < 2) {
         return refuse(target, "is no file", error);
@@ -113,11 +144,41 @@ resolve_file(es_target_t *target, const es_endpoint_t *endpoint, es_error_t *err
 }
 
 static bool
-resolve_http(es_target_t *target, const es_protocol_t *protocol, const es_endpoint_t *endpoint,
+is_grpc(const es_protocol_t *protocol)
+{
+    return protocol->rules->http2;
+}
+
+static bool
+resolve_unix(es_target_t *target, const es_protocol_t *protocol, const es_endpoint_t *endpoint,
              es_error_t *error)
 {
+    es_str_t path = endpoint->path.len > 1 ? endpoint->path : es_cstr(protocol->path);
+    es_str_t socket = endpoint->unix_socket;
+    char name[sizeof(UNIX) + UNIX_MAX];
+
+    if (socket.len < 2 || socket.len > UNIX_MAX || socket.data[0] != '/') {
+        return refuse(target, "has no absolute path of a socket", error);
+    }
+    if (path.data[0] != '/') {
+        return refuse(target, "has no path behind its second colon", error);
+    }
+    if (!set_target(target, "http://localhost%.*s%.*s", path, ES_STR_NONE, error)) {
+        return false;
+    }
+    snprintf(name, sizeof(name), UNIX "%.*s", (int) socket.len, socket.data);
+    free(target->name);
+    target->name = es_str_dup(es_cstr(name));
+    target->unix_socket = es_str_dup(socket);
+    return (target->name != NULL && target->unix_socket != NULL) || es_fail(error, "no memory");
+}
+
+static bool
+resolve_http(es_target_t *target, const es_protocol_t *protocol, const es_endpoint_t *endpoint,
+             bool verbatim, es_error_t *error)
+{
     es_str_t text = es_cstr(target->endpoint);
-    bool has_path = endpoint->path.len > 1;
+    bool has_path = endpoint->path.len > 1 || verbatim;
     es_str_t path = has_path ? ES_STR_NONE : es_cstr(protocol->path);
 
     if (!es_str_eq(endpoint->scheme, ES_STR("http"))
@@ -136,58 +197,107 @@ resolve_http(es_target_t *target, const es_protocol_t *protocol, const es_endpoi
                       path, error);
 }
 
-/* What an endpoint means by itself. */
 static bool
-infer(const es_target_t *target, const es_protocol_t **protocol, es_error_t *error)
+resolve(es_target_t *target, const es_protocol_t *protocol, bool verbatim, es_error_t *error)
+{
+    es_str_t text = es_cstr(target->endpoint);
+    es_endpoint_t endpoint = split(text);
+
+    if (es_str_find(text, '$') < text.len) {
+        return refuse(target, "holds a \"$\": variables have no meaning in it", error);
+    }
+    if (protocol->rules == NULL) {
+        return resolve_file(target, &endpoint, error);
+    }
+    if (es_str_eq(endpoint.scheme, ES_STR("file")) || is_stream(text)) {
+        return refuse(target, "is a file and no URL to post to", error);
+    }
+    /* OTLP/gRPC has one path of its own. */
+    if (is_grpc(protocol) && endpoint.path.len > 1
+        && !es_str_eq(endpoint.path, es_cstr(protocol->path))) {
+        return refuse(target, "has a path, which protocol grpc has no use for", error);
+    }
+    return endpoint.unix_socket.data != NULL
+               ? resolve_unix(target, protocol, &endpoint, error)
+               : resolve_http(target, protocol, &endpoint, verbatim, error);
+}
+
+/* ------------------------------------------------------------ choosing --- */
+
+static bool
+ends_with(es_str_t s, es_str_t end)
+{
+    return s.len >= end.len && es_str_eq(es_str_from(s, s.len - end.len), end);
+}
+
+/* What an endpoint means by itself. *open: nothing about it says so but its being
+ * OTLP. */
+static es_str_t
+infer(const es_target_t *target, bool *open)
 {
     es_endpoint_t endpoint = split(es_cstr(target->endpoint));
-    size_t end = endpoint.authority.len;
-    es_str_t port = end >= 5 ? es_str_from(endpoint.authority, end - 5) : ES_STR_NONE;
+    es_str_t path = es_str(endpoint.path.data, es_str_find(endpoint.path, '?'));
 
-    if (es_str_eq(endpoint.scheme, ES_STR("file"))) {
-        *protocol = &es_protocol_file;
-    } else if (endpoint.path.len <= 1 && !es_str_eq(port, ES_STR(":4318"))) {
-        return refuse(target, "means protocol grpc, which is not spoken by this version", error);
-    } else {
-        *protocol = &es_protocol_http_protobuf;
+    *open = false;
+    if (es_str_eq(endpoint.scheme, ES_STR("file")) || is_stream(es_cstr(target->endpoint))) {
+        return ES_STR("file");
     }
-    return true;
+    if (path.len > 1) {
+        return ends_with(path, ES_STR("/api/v2/spans")) ? ES_STR("zipkin")
+               : ends_with(path, ES_STR("/api/traces")) ? ES_STR("jaeger")
+                                                        : ES_STR("http/protobuf");
+    }
+    if (ends_with(endpoint.authority, ES_STR(":4318"))) {
+        return ES_STR("http/protobuf");
+    }
+    if (ends_with(endpoint.authority, ES_STR(":9411"))) {
+        return ES_STR("zipkin");
+    }
+    if (ends_with(endpoint.authority, ES_STR(":14268"))) {
+        return ES_STR("jaeger");
+    }
+    *open = true;
+    return ES_STR("grpc");
+}
+
+static bool
+find_protocol(es_exporter_config_t *exporter, es_str_t name, es_error_t *error)
+{
+    char names[128], what[160];
+
+    if ((exporter->protocol = es_protocol_find(name)) != NULL) {
+        return true;
+    }
+    if (exporter->protocol_name == NULL) {
+        snprintf(what, sizeof(what), "means protocol %.*s, which is not spoken by this version",
+                 ES_ARG(name));
+        return refuse(&exporter->targets[0], what, error);
+    }
+    es_protocol_names(names, sizeof(names));
+    return es_fail(error, "unknown protocol \"%.*s\": there are %s", ES_ARG(name), names);
 }
 
 static bool
 choose_protocol(es_exporter_config_t *exporter, es_error_t *error)
 {
-    es_str_t name = es_cstr(exporter->protocol_name);
-    char names[128];
+    bool open;
+    es_str_t name = exporter->protocol_name != NULL ? es_cstr(exporter->protocol_name)
+                                                    : infer(&exporter->targets[0], &open);
 
-    if (exporter->protocol_name == NULL) {
-        return infer(&exporter->targets[0], &exporter->protocol, error);
-    }
-    if ((exporter->protocol = es_protocol_find(name)) == NULL) {
-        es_protocol_names(names, sizeof(names));
-        return es_fail(error, "unknown protocol \"%.*s\": there are %s", ES_ARG(name), names);
-    }
-    return true;
-}
+    for (unsigned i = 1; i < exporter->targets_count && exporter->protocol_name == NULL; i++) {
+        es_str_t other = infer(&exporter->targets[i], &open);
 
-static bool
-resolve(es_target_t *target, const es_protocol_t *protocol, es_error_t *error)
-{
-    es_endpoint_t endpoint = split(es_cstr(target->endpoint));
+        if (!es_str_eq(other, name)) {
+            char what[160];
 
-    if (strchr(target->endpoint, '$') != NULL) {
-        return refuse(target, "holds a \"$\": variables have no meaning in it", error);
+            snprintf(what, sizeof(what),
+                     "means protocol %.*s, and the one before it %.*s: the endpoints of one "
+                     "exporter speak the same",
+                     ES_ARG(other), ES_ARG(name));
+            return refuse(&exporter->targets[i], what, error);
+        }
     }
-    if (protocol == &es_protocol_file) {
-        return resolve_file(target, &endpoint, error);
-    }
-    if (es_str_eq(endpoint.scheme, ES_STR("file"))) {
-        return refuse(target, "is a file and no URL to post to", error);
-    }
-    if (es_str_starts(es_cstr(target->endpoint), ES_STR("unix:"))) {
-        return refuse(target, "is a unix socket, which is not supported by this version", error);
-    }
-    return resolve_http(target, protocol, &endpoint, error);
+    return find_protocol(exporter, name, error);
 }
 
 bool
@@ -196,11 +306,14 @@ es_endpoint_resolve(es_exporter_config_t *exporter, es_error_t *error)
     if (!choose_protocol(exporter, error)) {
         return false;
     }
+    if (exporter->protocol->rules == NULL && exporter->targets_count > 1) {
+        return es_fail(error, "protocol %s takes one endpoint", exporter->protocol->name);
+    }
     for (unsigned i = 0; i < exporter->targets_count; i++) {
         es_target_t *target = &exporter->targets[i];
         char *given;
 
-        if (!resolve(target, exporter->protocol, error)) {
+        if (!resolve(target, exporter->protocol, exporter->verbatim, error)) {
             return false;
         }
         if (exporter->protocol_name == NULL) {

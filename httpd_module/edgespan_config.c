@@ -4,6 +4,7 @@
 #include "mod_edgespan.h"
 
 #include "apr_fnmatch.h"
+#include "http_main.h"
 
 #define EXPR_PREFIX "expr="
 
@@ -143,22 +144,24 @@ compile_string(cmd_parms *cmd, const char *text, ap_expr_info_t **expr)
 /* -------------------------------------------------------------- server --- */
 
 static const char *
-set_exporter_header(cmd_parms *cmd, es_exporter_config_t *exporter, const char *header)
+set_exporter_header(cmd_parms *cmd, es_exporter_config_t *exporter, const char *header, int file)
 {
     const char *colon = strchr(header, ':'), *value;
     es_error_t error;
+    es_str_t name;
+    bool ok;
 
     /* The text may hold a secret: it is not shown. */
     if (colon == NULL) {
-        return "OtelExporter: \"header\" takes Name:value";
+        return file ? "OtelExporter: \"header_file\" takes Name:path"
+                    : "OtelExporter: \"header\" takes Name:value";
     }
     for (value = colon + 1; *value == ' '; value++) {
     }
-    if (!es_exporter_header(exporter, es_str(header, (size_t) (colon - header)), es_cstr(value),
-                            &error)) {
-        return refuse(cmd, &error);
-    }
-    return NULL;
+    name = es_str(header, (size_t) (colon - header));
+    ok = file ? es_exporter_header_file(exporter, name, es_cstr(value), &error)
+              : es_exporter_header(exporter, name, es_cstr(value), &error);
+    return ok ? NULL : refuse(cmd, &error);
 }
 
 static const char *
@@ -175,18 +178,21 @@ set_exporter(cmd_parms *cmd, void *dummy, int argc, char *const argv[])
     if (argc == 0) {
         return "OtelExporter takes a URL and any number of key=value";
     }
-    if (!es_config_exporter(edgespan_process.config, &exporter, &error)
+    if (!es_config_directory(edgespan_process.config, es_cstr(ap_server_root), &error)
+        || !es_config_exporter(edgespan_process.config, &exporter, &error)
         || !es_exporter_option(exporter, ES_STR("endpoint"), es_cstr(argv[0]), &error)) {
         return refuse(cmd, &error);
     }
     for (int i = 1; i < argc; i++) {
         const char *equals = strchr(argv[i], '=');
+        int file;
 
         if (equals == NULL) {
             return apr_psprintf(cmd->pool, "OtelExporter: \"%s\" is not key=value", argv[i]);
         }
-        if (strncmp(argv[i], "header=", sizeof("header=") - 1) == 0) {
-            if ((problem = set_exporter_header(cmd, exporter, equals + 1)) != NULL) {
+        file = strncmp(argv[i], "header_file=", sizeof("header_file=") - 1) == 0;
+        if (file || strncmp(argv[i], "header=", sizeof("header=") - 1) == 0) {
+            if ((problem = set_exporter_header(cmd, exporter, equals + 1, file)) != NULL) {
                 return problem;
             }
         } else if (!es_exporter_option(exporter, es_str(argv[i], (size_t) (equals - argv[i])),
@@ -369,8 +375,11 @@ set_upstream_span(cmd_parms *cmd, void *dir_conf, int on)
 
 const command_rec edgespan_commands[] = {
     AP_INIT_TAKE_ARGV("OtelExporter", set_exporter, NULL, RSRC_CONF,
-                      "where spans go: a URL, then any of protocol=, interval=, batch_size=, "
-                      "queue_size=, timeout=, shutdown_timeout=, header=Name:value"),
+                      "where spans go: a URL, then any of endpoint=, protocol=, interval=, "
+                      "batch_size=, queue_size=, timeout=, shutdown_timeout=, compression=, "
+                      "header=Name:value, header_file=Name:path, trusted_certificate=, "
+                      "client_certificate=, client_certificate_key=, ssl_verify=, spool=, "
+                      "spool_max="),
     AP_INIT_TAKE1("OtelServiceName", set_service_name, NULL, RSRC_CONF,
                   "the service.name of this server's spans"),
     AP_INIT_TAKE2("OtelResourceAttr", set_resource_attr, NULL, RSRC_CONF,

@@ -8,6 +8,7 @@
 #include "mod_edgespan.h"
 
 #include "ap_mpm.h"
+#include "unixd.h"
 
 #include <errno.h>
 #include <sys/mman.h>
@@ -159,6 +160,8 @@ create_generation(edgespan_process_t *process, es_error_t *error)
     process->queue_area_size = es_queue_area_size(process->config);
     return stats != NULL
            && (process->queue_area = shared_area(process->queue_area_size, error)) != NULL
+           && es_config_directories(process->config, ap_unixd_config.user_id,
+                                    ap_unixd_config.group_id, error)
            && es_generation_create(&process->generation, process->config, process->queue_area,
                                    stats, error);
 }

@@ -46,6 +46,7 @@ typedef struct {
     es_generation_t                *generation;
     es_provider_t                  *provider;    /* of this process */
     ngx_conf_t                     *cf;          /* while it is being read */
+    ngx_core_conf_t                *core;
     ngx_shm_zone_t                 *queue_zone;
     ngx_shm_zone_t                 *stats_zone;
 

@@ -16,7 +16,10 @@ ngx_http_edgespan_refuse(ngx_conf_t *cf, es_error_t *error)
 }
 
 
-/* what an exporter{} block holds: "name value;" and "header name value;" */
+/*
+ * What an exporter{} block holds: "name value;", and what takes a second value:
+ * "header name value;", "header_file name path;", "spool path max=size;".
+ */
 
 static char *
 ngx_http_edgespan_exporter_option(ngx_conf_t *cf, ngx_command_t *dummy,
@@ -24,37 +27,61 @@ ngx_http_edgespan_exporter_option(ngx_conf_t *cf, ngx_command_t *dummy,
 {
     es_exporter_config_t  *exporter = conf;
 
+    es_str_t     name, value, more;
     ngx_str_t   *args;
-    ngx_uint_t   expected;
+    ngx_uint_t   header, file, spool, ok;
     es_error_t   error;
 
     args = cf->args->elts;
-    expected = ngx_strcmp(args[0].data, "header") == 0 ? 3 : 2;
 
-    if (cf->args->nelts != expected) {
+    header = ngx_strcmp(args[0].data, "header") == 0;
+    file = ngx_strcmp(args[0].data, "header_file") == 0;
+    spool = ngx_strcmp(args[0].data, "spool") == 0;
+
+    if (cf->args->nelts != (ngx_uint_t) (header || file ? 3 : 2)
+        && !(spool && cf->args->nelts == 3))
+    {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "invalid number of parameters of \"%V\": "
-                           "it takes %ui", &args[0], expected - 1);
+                           "it takes %s", &args[0],
+                           header || file ? "2" : spool ? "1 or 2" : "1");
         return NGX_CONF_ERROR;
     }
 
-    if (expected == 3) {
-        if (!es_exporter_header(exporter, ngx_http_edgespan_str(&args[1]),
-                                ngx_http_edgespan_str(&args[2]), &error))
-        {
-            return ngx_http_edgespan_refuse(cf, &error);
+    name = ngx_http_edgespan_str(&args[0]);
+    value = ngx_http_edgespan_str(&args[1]);
+    more = ES_STR_NONE;
+
+    if (cf->args->nelts == 3) {
+        more = ngx_http_edgespan_str(&args[2]);
+    }
+
+    if (header) {
+        ok = es_exporter_header(exporter, value, more, &error);
+
+    } else if (file) {
+        ok = es_exporter_header_file(exporter, value, more, &error);
+
+    } else {
+        ok = es_exporter_option(exporter, name, value, &error);
+    }
+
+    if (ok && spool && cf->args->nelts == 3) {
+
+        if (ngx_strncmp(args[2].data, "max=", 4) != 0) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid parameter \"%V\" of \"spool\": "
+                               "it takes a directory and \"max=\" with a size",
+                               &args[2]);
+            return NGX_CONF_ERROR;
         }
 
-        return NGX_CONF_OK;
+        ok = es_exporter_option(exporter, ES_STR("spool_max"),
+                                es_str(args[2].data + 4, args[2].len - 4),
+                                &error);
     }
 
-    if (!es_exporter_option(exporter, ngx_http_edgespan_str(&args[0]),
-                            ngx_http_edgespan_str(&args[1]), &error))
-    {
-        return ngx_http_edgespan_refuse(cf, &error);
-    }
-
-    return NGX_CONF_OK;
+    return ok ? NGX_CONF_OK : ngx_http_edgespan_refuse(cf, &error);
 }
 
 
@@ -68,7 +95,11 @@ ngx_http_edgespan_exporter(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     es_error_t             error;
     es_exporter_config_t  *exporter;
 
-    if (!es_config_exporter(mcf->config, &exporter, &error)) {
+    if (!es_config_directory(mcf->config,
+                             ngx_http_edgespan_str(&cf->cycle->conf_prefix),
+                             &error)
+        || !es_config_exporter(mcf->config, &exporter, &error))
+    {
         return ngx_http_edgespan_refuse(cf, &error);
     }
 

@@ -199,6 +199,7 @@ ngx_http_edgespan_init_main_conf(ngx_conf_t *cf, void *conf)
 
     ccf = (ngx_core_conf_t *) ngx_get_conf(cf->cycle->conf_ctx,
                                            ngx_core_module);
+    mcf->core = ccf;
 
     /* "worker_processes" may follow http{}; what it is by then is not known */
 

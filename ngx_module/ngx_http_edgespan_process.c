@@ -101,9 +101,13 @@ ngx_http_edgespan_init_queue_zone(ngx_shm_zone_t *zone, void *data)
 
     stats = (ngx_slab_pool_t *) mcf->stats_zone->shm.addr;
 
-    if (!es_generation_create(&mcf->generation, mcf->config,
-                              zone->shm.addr + NGX_HTTP_EDGESPAN_QUEUE_OFFSET,
-                              stats->data, &error))
+    /* without privileges "user" is unset, and means nothing */
+
+    if (!es_config_directories(mcf->config, mcf->core->user, mcf->core->group,
+                               &error)
+        || !es_generation_create(&mcf->generation, mcf->config,
+                             zone->shm.addr + NGX_HTTP_EDGESPAN_QUEUE_OFFSET,
+                             stats->data, &error))
     {
         ngx_log_error(NGX_LOG_EMERG, zone->shm.log, 0, "edgespan: %s",
                       error.text);

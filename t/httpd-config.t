@@ -12,7 +12,10 @@ my $URL = 'http://127.0.0.1:4318/v1/traces';
 
 sub check {
     my ($http, %opt) = @_;
-    my $s = EdgespanTest::Httpd->new(%opt, http => $http);
+    my $s = EdgespanTest::Httpd->new(%opt, http => $http, files => {
+        (map { ("pem/$_->[0]", "-----BEGIN $_->[1]-----\nMIIB\n") }
+            [ ca => 'CERTIFICATE' ], [ key => 'PRIVATE KEY' ]),
+        'pem/token' => "t0ken\n", 'pem/two' => "t0ken\nt0ken\n" });
     my ($ok, $text) = $s->test;
     return ($ok, $text, $s);
 }
@@ -25,7 +28,7 @@ sub refused {
     my $file = quotemeta($s->prefix . '/httpd.conf');
     my ($said) = $text =~ /Syntax error on line \d+ of $file:\n(.*)\n/;
     ok !$ok, ($name // $http) . ': refused';
-    is $said, $words, 'in the right words';
+    is $said, $words =~ s/%%PREFIX%%/$s->prefix/er, 'in the right words';
     return;
 }
 
@@ -34,6 +37,10 @@ subtest 'accepted' => sub {
         "OtelExporter $URL",
         "OtelExporter $URL protocol=http/protobuf interval=1s batch_size=10 queue_size=64m timeout=5s shutdown_timeout=500ms",
         qq{OtelExporter $URL "header=Authorization: Bearer x" header=X-A:b\nOtelExporter file:///tmp/spans.jsonl},
+        "OtelExporter $URL endpoint=http://b:4318 endpoint=c:4318 compression=gzip",
+        'OtelExporter https://example.com/x trusted_certificate=pem/ca client_certificate=%%PREFIX%%/pem/ca client_certificate_key=pem/key ssl_verify=on',
+        "OtelExporter $URL header_file=X-Token:pem/token spool=data/spool spool_max=1g",
+        'OtelExporter unix:/run/otel.sock protocol=http/protobuf',
         "OtelServiceName a\n<VirtualHost *>\nOtelServiceName b\n</VirtualHost>",
         'OtelResourceAttr deployment.environment.name test',
         (map {"OtelTrace $_"} 'on', 'OFF', 'expr=%{reqenv:X}', '"expr=%{HTTP:X} == \'a\'"'),
@@ -50,8 +57,9 @@ subtest 'accepted' => sub {
 };
 
 subtest 'OtelExporter' => sub {
-    my $known = 'there are endpoint, protocol, interval, timeout, shutdown_timeout, '
-        . 'batch_size, queue_size, batch_count and header';
+    my $known = 'there are endpoint, protocol, compression, trusted_certificate, '
+        . 'client_certificate, client_certificate_key, ssl_verify, spool, spool_max, interval, '
+        . 'timeout, shutdown_timeout, batch_size, queue_size, batch_count, header and header_file';
     refused('OtelExporter', 'OtelExporter takes a URL and any number of key=value');
     refused("OtelExporter $URL interval", 'OtelExporter: "interval" is not key=value');
     refused("OtelExporter $URL speed=5", qq{OtelExporter: unknown exporter option "speed": $known});
@@ -63,6 +71,22 @@ subtest 'OtelExporter' => sub {
         'OtelExporter: "header" takes Name:value', 'a header without a name');
     refused(qq{OtelExporter $URL "header=a b:secret"},
         'OtelExporter: invalid header "a b": it takes a header name and a value without control characters');
+    refused("OtelExporter $URL compression=zip",
+        'OtelExporter: invalid value "zip" of "compression": it takes "off" or "gzip"');
+    refused("OtelExporter https://h/x client_certificate=pem/ca",
+        'OtelExporter: "client_certificate" and "client_certificate_key" go together: one is missing');
+    refused("OtelExporter https://h/x trusted_certificate=pem/key",
+        'OtelExporter: "trusted_certificate": %%PREFIX%%/pem/key holds no certificate in PEM form ("-----BEGIN CERTIFICATE-----")');
+    refused("OtelExporter $URL header_file=X",
+        'OtelExporter: "header_file" takes Name:path');
+    refused("OtelExporter $URL header_file=X:pem/none",
+        'OtelExporter: header_file "X": %%PREFIX%%/pem/none cannot be read: No such file or directory');
+    refused("OtelExporter $URL header_file=X:pem/two",
+        'OtelExporter: header_file "X": %%PREFIX%%/pem/two is to hold one line, the header\'s value, without control characters');
+    refused("OtelExporter $URL spool=a spool_max=1k",
+        'OtelExporter: invalid value "1k" of "spool_max": it takes a size from 1m to 1t');
+    refused("OtelExporter $URL spool=a\nOtelExporter $URL spool=a",
+        'OtelExporter: two exporters with the "spool" %%PREFIX%%/a: each takes its own');
     refused("<VirtualHost *>\nOtelExporter $URL\n</VirtualHost>",
         'OtelExporter cannot occur within <VirtualHost> section', 'in a virtual host');
     my $many = join "\n", ("OtelExporter $URL") x 5;

@@ -42,7 +42,15 @@ sub accepted {
     return $said;
 }
 
-my $GIVE = qr{: give http://host:4318/v1/traces \(protocol http/protobuf\) or file:///path};
+my $GIVE = qr{: give http://host:4318/v1/traces \(protocol http/protobuf\), host:4317 \(grpc\), unix:/path or file:///path};
+
+my ($CERTIFICATE, $KEY) = map {"-----BEGIN $_-----\nMIIB\n-----END $_-----\n"}
+    'CERTIFICATE', 'PRIVATE KEY';
+$n->write_file('ca.pem', $CERTIFICATE);
+$n->write_file('key.pem', $KEY);
+$n->write_file('token', "Bearer t0ken\n");
+$n->write_file('two', "t0ken\nt0ken\n");
+my $TLS = 'endpoint https://example.com/otlp;';
 
 subtest 'otel_exporter: accepted' => sub {
     accepted("otel_exporter { $_ }") for "$OK interval 50ms;",
@@ -52,7 +60,17 @@ subtest 'otel_exporter: accepted' => sub {
         "$OK batch_count 4;", "$OK protocol http/protobuf;",
         'endpoint file:///tmp/x; protocol file;',
         'endpoint https://example.com/otlp;', 'endpoint http://[::1]:4318;',
-        'endpoint http://127.0.0.1:4317; protocol http/protobuf;';
+        'endpoint http://127.0.0.1:4317; protocol http/protobuf;',
+        'endpoint http://a:4318; endpoint b:4318; endpoint http://c/d; endpoint e:4318;',
+        'endpoint unix:/run/otel.sock; protocol http/protobuf;',
+        'endpoint unix:/run/otel.sock:/a/b; protocol http/json;',
+        'endpoint stdout;', 'endpoint stderr; protocol file;',
+        (map {"$OK compression $_;"} qw(off gzip none GZIP)),
+        "$TLS trusted_certificate ca.pem;",
+        "$TLS client_certificate ca.pem; client_certificate_key key.pem;",
+        "$TLS ssl_verify on;", "$OK header_file Authorization token;",
+        "$OK header_file a token; header_file b %%PREFIX%%/token;",
+        "$OK spool spool;", "$OK spool %%PREFIX%%/data/spool max=1g;";
     accepted("otel_exporter { $OK } " x 4, 'four of them');
 };
 
@@ -78,18 +96,35 @@ subtest 'otel_exporter: refused' => sub {
         (map { [ "$OK header $_;", qr/^invalid number of parameters of "header": it takes 2/ ] } 'X', 'X y z'),
         (map { [ "$OK header $_ z;", qr/^invalid header \Q$_\E: it takes a header name and a value without control characters/ ] }
             '"X Y"', '"X:"', '""'),
-        [ "$OK nonsense 1;", qr/^unknown exporter option "nonsense": there are endpoint, protocol, interval, timeout, shutdown_timeout, batch_size, queue_size, batch_count and header/ ],
+        [ "$OK nonsense 1;", qr/^unknown exporter option "nonsense": there are endpoint, protocol, compression, trusted_certificate, client_certificate, client_certificate_key, ssl_verify, spool, spool_max, interval, timeout, shutdown_timeout, batch_size, queue_size, batch_count, header and header_file/ ],
+        [ "$OK compression zip;", qr/^invalid value "zip" of "compression": it takes "off" or "gzip"/ ],
+        [ "$OK ssl_verify maybe;", qr/^invalid value "maybe" of "ssl_verify": it takes "on" or "off"/ ],
+        [ 'endpoint file:///x; compression gzip;', qr/^"compression gzip" is not possible with protocol file/ ],
+        [ 'endpoint file:///x; spool a;', qr/^"spool" is not possible with protocol file/ ],
+        [ "endpoint file:///x; trusted_certificate ca.pem;", qr/^"trusted_certificate" is not possible with protocol file/ ],
+        [ "$TLS trusted_certificate no.pem;", qr{^"trusted_certificate": /\S+/no\.pem cannot be read: No such file} ],
+        [ "$TLS trusted_certificate key.pem;", qr{^"trusted_certificate": /\S+/key\.pem holds no certificate in PEM form \("-----BEGIN CERTIFICATE-----"\)} ],
+        [ "$TLS client_certificate_key ca.pem;", qr{^"client_certificate_key": /\S+/ca\.pem holds no private key in PEM form} ],
+        (map { [ "$TLS $_;", qr/^"client_certificate" and "client_certificate_key" go together: one is missing/ ] }
+            'client_certificate ca.pem', 'client_certificate_key key.pem'),
+        (map { [ "$OK header_file $_;", qr/^invalid number of parameters of "header_file": it takes 2/ ] } 'X', 'X y z'),
+        [ "$OK header_file X no;", qr{^header_file "X": /\S+/no cannot be read: No such file} ],
+        [ "$OK header_file X two;", qr{^header_file "X": /\S+/two is to hold one line, the header's value, without control characters} ],
+        [ "$OK spool a b c;", qr/^invalid number of parameters of "spool": it takes 1 or 2/ ],
+        [ "$OK spool a b;", qr/^invalid parameter "b" of "spool": it takes a directory and "max=" with a size/ ],
+        (map { [ "$OK spool a max=$_;", qr/^invalid value "$_" of "spool_max": it takes a size from 1m to 1t/ ] } '1k', '2t', 'x'),
+        [ "$OK " x 5, qr/^more than 4 endpoints in one exporter/ ],
+        [ 'endpoint a:4318; endpoint file:///x;', qr{^endpoint "file:///x" means protocol file, and the one before it http/protobuf: the endpoints of one exporter speak the same$GIVE} ],
         [ "$OK Interval 1s;", qr/^unknown exporter option "Interval"/ ],
         [ "$OK inner { x 1; }", qr/^unexpected "\{"/ ],
         [ "$OK protocol nonsense;", qr{^unknown protocol "nonsense": there are http/protobuf, http/json, file} ],
         [ "$OK protocol file;", qr/^endpoint "\S+" is no file$GIVE/ ],
         [ 'endpoint file:///x; protocol http/protobuf;', qr/^endpoint "file:\S+" is a file and no URL to post to$GIVE/ ],
-        (map { [ "endpoint $_;", qr/^endpoint "\Q$_\E" means protocol grpc, which is not spoken by this version$GIVE/ ] }
-            qw(localhost:4317 http://localhost:4317 http://localhost/ example.com)),
         (map { [ "endpoint $_;", qr/^endpoint "\Q$_\E" has no valid host and port$GIVE/ ] }
             qw(/tmp/x http://:4318/x http://h:99999/x http://h:0/x http://h:x/x)),
         [ 'endpoint "http://a b/c";', qr/has no valid host and port/ ],
-        [ 'endpoint unix:/run/otel.sock;', qr{^endpoint "unix:/run/otel\.sock" is a unix socket, which is not supported by this version$GIVE} ],
+        [ 'endpoint unix:otel.sock; protocol http/protobuf;', qr{^endpoint "unix:otel\.sock" has no absolute path of a socket$GIVE} ],
+        [ "$OK batch_size 1; batch_size 2;", qr/^"batch_size" is given twice in one exporter/ ],
         [ 'endpoint ftp://x/y;', qr{^endpoint "ftp://x/y" has no scheme of ours$GIVE} ],
         [ 'endpoint file://relative/x;', qr{^endpoint "file://relative/x" is no file$GIVE} ],
         [ 'endpoint "";', qr/^empty "endpoint": it takes a URL/ ],
@@ -97,6 +132,8 @@ subtest 'otel_exporter: refused' => sub {
     ) {
         refused("otel_exporter { $case->[0] }", $case->[1], $case->[0]);
     }
+    refused("otel_exporter { $OK spool a; }\notel_exporter { $OK spool a; }",
+        qr/^two exporters with the "spool" \S+: each takes its own/);
     refused("otel_exporter { $OK }\n" x 5, qr/^more than 4 exporters/, 'five');
     refused("server {\notel_exporter { $OK }", qr/^"otel_exporter" directive is not allowed here/);
     refused("otel_exporter name { $OK }", qr/^invalid number of arguments in "otel_exporter" directive/);
@@ -225,6 +262,37 @@ subtest 'notices, once' => sub {
     }
 };
 
+subtest 'warnings about TLS' => sub {
+    my $mark = $n->log_mark;
+    my ($ok, $said) = $n->test("otel_exporter { $OK trusted_certificate ca.pem; }");
+    ok $ok, 'accepted';
+    like $said, qr{\[warn\] .*"trusted_certificate" has no effect: http://127\.0\.0\.1:4318/v1/traces is not reached by https://},
+        'a certificate without TLS';
+    ($ok, $said) = $n->test("otel_exporter { $TLS ssl_verify off; }");
+    ok $ok, 'accepted';
+    like $said, qr{\[warn\] .*"ssl_verify off": whoever answers as https://example\.com/otlp gets the spans and headers},
+        'no verification';
+};
+
+subtest 'the directory of a spool' => sub {
+    my $spool = $n->prefix . '/data/made';
+    accepted("otel_exporter { $OK spool $spool; } otel_trace on;", 'is made');
+    is sprintf('%o', (stat $spool)[2] & 07777), '700', 'for one user alone';
+    for my $case ([ "$spool/a/b", qr{cannot be made: No such file or directory} ],
+        [ $n->prefix . '/ca.pem', qr/is no directory/ ]) {
+        my ($ok, $said) = $n->test("otel_exporter { $OK spool $case->[0]; } otel_trace on;");
+        ok !$ok, 'refused';
+        like $said, qr/\[emerg\] .*"spool" \Q$case->[0]\E $case->[1]/, 'and why';
+    }
+    SKIP: {
+        skip 'only root changes users', 1 if $> != 0;
+        my $other = $n->prefix . '/data/other';
+        local $n->{user} = 'nobody ' . getgrgid((getpwnam 'nobody')[3]);
+        accepted("otel_exporter { $OK spool $other; } otel_trace on;", 'user nobody');
+        is getpwuid((stat $other)[4]), 'nobody', 'it is the worker\'s';
+    }
+};
+
 subtest 'secrets are not logged' => sub {
     my $mark = $n->log_mark;
     my ($ok, $said) = $n->test('otel_exporter { '
@@ -235,6 +303,12 @@ subtest 'secrets are not logged' => sub {
     unlike $all, qr/s3cret/, 'a password in the endpoint';
     ($ok, $said) = $n->test('otel_exporter { header "A b" t0ken; }');
     unlike $said, qr/t0ken/, 'a header that is refused';
+    $mark = $n->log_mark;
+    for my $file (qw(token two)) {
+        ($ok, $said) = $n->test("otel_exporter { $OK header_file X $file; header_file 'A b' $file; }");
+        ok !$ok, "$file: refused";
+        unlike $said . $n->log_since($mark), qr/t0ken/, 'a file';
+    }
 };
 
 subtest 'nginx -t leaves nothing behind and touches nothing' => sub {
