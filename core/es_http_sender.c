@@ -29,9 +29,13 @@ static void *
 http_open(const es_exporter_config_t *exporter, es_transport_t *transport, es_error_t *error)
 {
     const es_http_rules_t *rules = exporter->protocol->rules;
-    es_http_sender_t *sender = calloc(1, sizeof(*sender));
+    es_http_sender_t *sender;
 
-    if (sender == NULL) {
+    if (rules->http2 && !es_transport_has_http2()) {
+        es_fail(error, "protocol %s needs a libcurl with HTTP/2", exporter->protocol->name);
+        return NULL;
+    }
+    if ((sender = calloc(1, sizeof(*sender))) == NULL) {
         es_fail(error, "no memory");
         return NULL;
     }
@@ -63,13 +67,18 @@ static void
 answered(void *data, const es_response_t *response)
 {
     es_http_slot_t *slot = data;
-    const es_protocol_t *protocol = slot->sender->exporter->protocol;
+    const es_exporter_config_t *exporter = slot->sender->exporter;
+    const es_protocol_t *protocol = exporter->protocol;
     es_delivery_t *delivery = slot->delivery;
+    bool tls = es_str_starts(es_cstr(exporter->targets[delivery->target].url), ES_STR("https:"));
     es_result_t result = {.outcome = ES_RETRY};
 
-    if (response->too_large) {
+    if (es_response_mismatch(response, protocol->rules->http2, tls, result.message,
+                             sizeof(result.message))) {
+        /* Nothing is lost while somebody mends the configuration. */
+    } else if (response->too_large) {
         result.outcome = ES_REJECTED;
-        snprintf(result.message, sizeof(result.message), "its answer is larger than 4 MiB");
+        snprintf(result.message, sizeof(result.message), "its answer is too large");
     } else {
         protocol->rules->read(protocol, response, &result);
     }

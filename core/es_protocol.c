@@ -8,6 +8,14 @@ const es_protocol_t es_protocol_http_protobuf = {
     "http/protobuf", &es_format_otlp, &es_sender_http, &es_http_rules_otlp, "/v1/traces",
 };
 
+static const es_protocol_t grpc = {
+    "grpc",
+    &es_format_otlp,
+    &es_sender_http,
+    &es_http_rules_grpc,
+    "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+};
+
 static const es_protocol_t http_json = {
     "http/json", &es_format_otlp_json, &es_sender_http, &es_http_rules_otlp, "/v1/traces",
 };
@@ -18,6 +26,7 @@ const es_protocol_t es_protocol_file = {
 
 static const es_protocol_t *const protocols[] = {
     &es_protocol_http_protobuf,
+    &grpc,
     &http_json,
     &es_protocol_file,
 };

@@ -2,30 +2,15 @@
 
 #include "es_transport.h"
 
-#include "es_clock.h"
-#include "es_str.h"
+#include "es_call.h"
 
-#include <curl/curl.h>
 #include <dirent.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #define CONNECTIONS_MAX 16L
-
-struct es_call {
-    es_call_t *next;
-    CURL *easy;
-    struct curl_slist *headers;
-    es_request_t request;
-    size_t kept;
-    uint64_t received;
-    bool too_large;
-    char error[CURL_ERROR_SIZE];
-    char body[ES_RESPONSE_KEPT];
-};
 
 struct es_transport {
     CURLM *multi;
@@ -95,50 +80,17 @@ close_pairs_on_exec(void)
     closedir(directory);
 }
 
-/* ------------------------------------------------------------ handles --- */
-
-static size_t
-receive(char *data, size_t size, size_t count, void *user)
-{
-    es_call_t *call = user;
-    size_t length = size * count;
-    size_t room = sizeof(call->body) - call->kept;
-    size_t kept = length < room ? length : room;
-
-    memcpy(call->body + call->kept, data, kept);
-    call->kept += kept;
-    call->received += length;
-    if (call->received > ES_RESPONSE_MAX) {
-        call->too_large = true;
-        return 0;
-    }
-    return length;
-}
-
-static void
-call_free(es_call_t *call)
-{
-    curl_slist_free_all(call->headers);
-    curl_easy_cleanup(call->easy);
-    free(call);
-}
+/* --------------------------------------------------------------- calls --- */
 
 static es_call_t *
-call_new(es_transport_t *transport)
+call_take(es_transport_t *transport)
 {
     es_call_t *call = transport->idle;
 
-    if (call != NULL) {
-        transport->idle = call->next;
-        return call;
+    if (call == NULL) {
+        return es_call_create();
     }
-    if ((call = calloc(1, sizeof(*call))) == NULL) {
-        return NULL;
-    }
-    if ((call->easy = curl_easy_init()) == NULL) {
-        free(call);
-        return NULL;
-    }
+    transport->idle = call->next;
     return call;
 }
 
@@ -157,11 +109,15 @@ static void
 call_retire(es_transport_t *transport, es_call_t *call)
 {
     curl_multi_remove_handle(transport->multi, call->easy);
-    curl_easy_reset(call->easy);
-    curl_slist_free_all(call->headers);
-    call->headers = NULL;
+    es_call_reset(call);
     call->next = transport->idle;
     transport->idle = call;
+}
+
+bool
+es_transport_has_http2(void)
+{
+    return (curl_version_info(CURLVERSION_NOW)->features & CURL_VERSION_HTTP2) != 0;
 }
 
 es_transport_t *
@@ -196,126 +152,27 @@ es_transport_destroy(es_transport_t *transport)
     }
     while ((call = transport->idle) != NULL) {
         transport->idle = call->next;
-        call_free(call);
+        es_call_destroy(call);
     }
     curl_multi_cleanup(transport->multi);
     free(transport);
 }
 
-/* --------------------------------------------------------------- calls --- */
-
-static bool
-add_header(es_call_t *call, const char *line)
-{
-    struct curl_slist *list = curl_slist_append(call->headers, line);
-
-    if (list != NULL) {
-        call->headers = list;
-    }
-    return list != NULL;
-}
-
-static bool
-set_headers(es_call_t *call)
-{
-    const es_request_t *request = &call->request;
-    char content_type[128];
-
-    /* "Expect: 100-continue" would cost a round trip, and a second where the
-     * collector does not know it. */
-    snprintf(content_type, sizeof(content_type), "Content-Type: %s", request->content_type);
-    if (!add_header(call, "Expect:") || !add_header(call, content_type)) {
-        return false;
-    }
-    for (unsigned i = 0; i < request->headers_count; i++) {
-        if (!add_header(call, request->headers[i])) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static void
-set_options(es_transport_t *transport, es_call_t *call)
-{
-    const es_request_t *request = &call->request;
-    CURL *easy = call->easy;
-
-    curl_easy_setopt(easy, CURLOPT_PRIVATE, call);
-    curl_easy_setopt(easy, CURLOPT_URL, request->url);
-    curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(
-        easy, CURLOPT_HTTP_VERSION,
-        request->http2 ? (long) CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE : (long) CURL_HTTP_VERSION_1_1);
-    if (request->http2) {
-        /* One connection for all, rather than one each. */
-        curl_easy_setopt(easy, CURLOPT_PIPEWAIT, 1L);
-    }
-    if (request->unix_socket != NULL) {
-        curl_easy_setopt(easy, CURLOPT_UNIX_SOCKET_PATH, request->unix_socket);
-    }
-    curl_easy_setopt(easy, CURLOPT_POST, 1L);
-    curl_easy_setopt(easy, CURLOPT_POSTFIELDS, request->body.data);
-    curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) request->body.len);
-    curl_easy_setopt(easy, CURLOPT_HTTPHEADER, call->headers);
-    curl_easy_setopt(easy, CURLOPT_USERAGENT,
-                     "edgespan/" EDGESPAN_VERSION " OTel-OTLP-Exporter-C/" EDGESPAN_VERSION);
-    curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long) (request->timeout_ns / ES_MS));
-    curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, receive);
-    curl_easy_setopt(easy, CURLOPT_WRITEDATA, call);
-    curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, call->error);
-    curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
-    curl_easy_setopt(easy, CURLOPT_PROXY, "");
-
-    /* Signals are the server's; a stuck getaddrinfo() must not hold the stop. */
-    curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
-
-    curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
-    curl_easy_setopt(easy, CURLOPT_RESOLVER_START_FUNCTION, resolve_starts);
-    curl_easy_setopt(easy, CURLOPT_RESOLVER_START_DATA, transport);
-}
-
-static void
-set_blob(CURL *easy, CURLoption option, const es_buffer_t *pem)
-{
-    struct curl_blob blob = {pem->data, pem->size, CURL_BLOB_NOCOPY};
-
-    if (pem->size != 0) {
-        curl_easy_setopt(easy, option, &blob);
-    }
-}
-
-static void
-set_tls(CURL *easy, const es_tls_t *tls)
-{
-    curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, (long) tls->verify);
-    curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, tls->verify ? 2L : 0L);
-    set_blob(easy, CURLOPT_CAINFO_BLOB, &tls->trusted_certificate);
-    set_blob(easy, CURLOPT_SSLCERT_BLOB, &tls->client_certificate);
-    set_blob(easy, CURLOPT_SSLKEY_BLOB, &tls->client_certificate_key);
-}
-
 es_call_t *
 es_transport_post(es_transport_t *transport, const es_request_t *request)
 {
-    es_call_t *call = call_new(transport);
+    es_call_t *call = call_take(transport);
 
     if (call == NULL) {
         return NULL;
     }
-    call->request = *request;
-    call->kept = 0;
-    call->received = 0;
-    call->too_large = false;
-    call->error[0] = '\0';
-
-    if (!set_headers(call)) {
+    if (!es_call_prepare(call, request)) {
         call_retire(transport, call);
         return NULL;
     }
-    set_options(transport, call);
-    set_tls(call->easy, request->tls);
+    curl_easy_setopt(call->easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
+    curl_easy_setopt(call->easy, CURLOPT_RESOLVER_START_FUNCTION, resolve_starts);
+    curl_easy_setopt(call->easy, CURLOPT_RESOLVER_START_DATA, transport);
     if (curl_multi_add_handle(transport->multi, call->easy) != CURLM_OK) {
         call_retire(transport, call);
         return NULL;
@@ -332,25 +189,42 @@ es_transport_cancel(es_transport_t *transport, es_call_t *call)
     call_retire(transport, call);
 }
 
+/* ----------------------------------------------------------- finishing --- */
+
+static curl_socket_t
+socket_of(const es_call_t *call)
+{
+    curl_socket_t fd = CURL_SOCKET_BAD;
+
+    curl_easy_getinfo(call->easy, CURLINFO_ACTIVESOCKET, &fd);
+    return fd;
+}
+
+/* A connection of HTTP/2 outlives the calls that time out on it, and would be
+ * used again, though nobody may be there any more. The last of them ends it. */
+static void
+end_connection(es_transport_t *transport, const es_call_t *call)
+{
+    curl_socket_t fd = socket_of(call);
+
+    for (const es_call_t *other = transport->calls; other != NULL; other = other->next) {
+        if (socket_of(other) == fd) {
+            return;
+        }
+    }
+    if (fd != CURL_SOCKET_BAD) {
+        shutdown(fd, SHUT_RDWR);
+    }
+}
+
 static void
 finish(es_transport_t *transport, es_call_t *call, CURLcode code)
 {
-    es_response_t response = {
-        .body = es_str(call->body, call->kept),
-        .too_large = call->too_large,
-    };
-    long status = 0;
-    curl_off_t retry_after = 0;
+    es_response_t response = es_call_response(call, code);
 
     unlink_call(transport, call);
-
-    if (code == CURLE_OK) {
-        curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status);
-        curl_easy_getinfo(call->easy, CURLINFO_RETRY_AFTER, &retry_after);
-        response.status = (unsigned) status;
-        response.retry_after_ns = (uint64_t) retry_after * ES_SECOND;
-    } else {
-        response.failure = call->error[0] != '\0' ? call->error : curl_easy_strerror(code);
+    if (code == CURLE_OPERATION_TIMEDOUT && call->request.http2) {
+        end_connection(transport, call);
     }
     call->request.done(call->request.data, &response);
     call_retire(transport, call);

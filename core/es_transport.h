@@ -3,28 +3,19 @@
  *
  * Every request has a deadline, every response a ceiling. Nothing blocks but
  * es_transport_wait(), and that no longer than it is told. Connections are kept
- * alive between requests; no proxy of the environment is used. */
+ * alive between requests, and shared by those over HTTP/2; no proxy of the
+ * environment is used. */
 
 #ifndef ES_TRANSPORT_H
 #define ES_TRANSPORT_H
 
 #include "es_config.h"
+#include "es_response.h"
 
 #include <poll.h>
 
 typedef struct es_transport es_transport_t;
 typedef struct es_call es_call_t;
-
-#define ES_RESPONSE_KEPT 4096               /* bytes given to the caller */
-#define ES_RESPONSE_MAX (UINT64_C(4) << 20) /* beyond it the call fails */
-
-typedef struct es_response {
-    unsigned status; /* 0: no response, see `failure` */
-    es_str_t body;   /* at most ES_RESPONSE_KEPT bytes, valid in the callback */
-    bool too_large;
-    uint64_t retry_after_ns; /* Retry-After in either of its forms, 0: none */
-    const char *failure;     /* in words, if status is 0 */
-} es_response_t;
 
 /* Everything is borrowed until `done` was called. */
 typedef struct es_request {
@@ -40,6 +31,9 @@ typedef struct es_request {
     void (*done)(void *data, const es_response_t *response);
     void *data;
 } es_request_t;
+
+/* Does this libcurl speak HTTP/2? */
+bool es_transport_has_http2(void);
 
 /* NULL with the error filled. */
 es_transport_t *es_transport_create(es_error_t *error);

@@ -38,6 +38,7 @@ sub new {
 
 sub port { return $_[0]{port} //= free_port() }
 sub url  { return 'http://127.0.0.1:' . $_[0]->port . '/v1/traces' }
+sub server_class { return 'EdgespanTest::CollectorServer' }
 sub dir  { return $_[0]{dir} }
 sub pid  { return $_[0]{pid} }
 
@@ -62,7 +63,7 @@ sub start {
     my $pid = fork // die "fork: $!\n";
     if (!$pid) {
         eval {
-            EdgespanTest::CollectorServer->run(
+            $self->server_class->run(
                 listener => $listener, control => $theirs,
                 dir => $self->{dir}, mode => $self->{mode});
             1;
@@ -98,7 +99,7 @@ sub stop {
 sub mode {
     my ($self, $mode) = @_;
     return $self->{mode} unless defined $mode;
-    EdgespanTest::CollectorServer::check_mode($mode);
+    $self->server_class->check_mode($mode);
     $self->{mode} = $mode;
     if ($self->{pid}) {
         print { $self->{control} } unpack('H*', $mode), "\n";

@@ -12,7 +12,7 @@ use Socket;
 use Time::HiRes qw(time);
 
 sub check_mode {
-    my ($mode) = @_;
+    my ($class, $mode) = @_;
     $mode =~ /^(?: ok | hang | blackhole | reset | slow:[\d.]+
         | status:\d{3}(?::[^:=]+=.*)? | partial:\d+ | raw:.* )$/xs
         or die "unknown collector mode '$mode'\n";
@@ -22,7 +22,7 @@ sub check_mode {
 sub run {
     my ($class, %opt) = @_;
     my $self = bless { %opt, conns => {}, serial => 0, count => 0 }, $class;
-    check_mode($self->{mode});
+    $class->check_mode($self->{mode});
     $SIG{$_} = 'IGNORE'  for qw(PIPE INT HUP);
     $SIG{$_} = 'DEFAULT' for qw(TERM CHLD);
     $self->_drop_inherited;
@@ -210,9 +210,7 @@ sub _dispatch {
         return $self->_answer($conn, '200');
     }
     if ($mode =~ /^partial:(\d+)/) {
-        my $inner = "\x08" . _varint($1) . "\x12\x01x";
-        return $self->_answer($conn, '200', '',
-            "\x0a" . _varint(length $inner) . $inner);
+        return $self->_answer($conn, '200', '', partial_success($1));
     }
     if ($mode =~ /^status:(\d+)(?::([^=]+)=(.*))?/s) {
         return $self->_answer($conn, $1, defined $2 ? "$2: $3\r\n" : '');
@@ -268,6 +266,13 @@ sub _write {
     close $fh or die "$file.tmp: $!\n";
     rename "$file.tmp", $file or die "$file: $!\n";
     return;
+}
+
+# An ExportTraceServiceResponse that rejects $n spans.
+sub partial_success {
+    my ($n) = @_;
+    my $inner = "\x08" . _varint($n) . "\x12\x01x";
+    return "\x0a" . _varint(length $inner) . $inner;
 }
 
 sub _varint {
