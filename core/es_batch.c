@@ -84,6 +84,7 @@ es_reader_open(es_reader_t *reader, es_generation_t *generation, unsigned index)
         .index = index,
         .spans_min = (unsigned) config->batch_size,
         .spans_max = (unsigned) config->batch_size * (config->batch_size_given ? 1 : BATCH_GROWTH),
+        .one_resource = config->protocol->format->one_resource,
     };
     reader->read = calloc(chunks, sizeof(*reader->read));
     reader->ranges = calloc(chunks, sizeof(*reader->ranges));
@@ -116,20 +117,21 @@ unread(const es_reader_t *reader, uint32_t chunk)
     return range;
 }
 
-typedef struct es_collected {
-    unsigned spans, ranges;
-    uint64_t corrupt;
-    bool enough; /* for a batch that need not wait for more */
-} es_collected_t;
+static int
+by_resource(const void *a, const void *b)
+{
+    return ((const es_record_t *) a)->resource - ((const es_record_t *) b)->resource;
+}
 
-/* Collects records into the reader's buffers. The read positions move only when
- * a batch is made of them. */
-static es_collected_t
-collect(es_reader_t *reader)
+/* Collects records into the reader's buffers. False, and nothing is collected:
+ * there is nothing, or it is not enough for a batch and no `flush`. */
+static bool
+collect(es_reader_t *reader, bool flush, uint64_t *corrupt)
 {
     es_queue_t *queue = &reader->generation->queue;
     uint32_t chunks = es_queue_used(queue);
-    es_collected_t found = {0};
+    unsigned spans = 0, ranges = 0;
+    uint64_t unreadable = 0;
     size_t bytes = 0;
     bool full = false;
 
@@ -139,48 +141,76 @@ collect(es_reader_t *reader)
         if (range.from >= range.to) {
             continue;
         }
-        kept = &reader->ranges[found.ranges++];
+        kept = &reader->ranges[ranges++];
         *kept = range;
-        while (!full
-               && es_queue_read(queue, &range, &reader->records[found.spans], &found.corrupt)) {
-            bytes += reader->records[found.spans].span.len;
-            found.spans++;
-            full = found.spans == reader->spans_max || bytes >= BATCH_BYTES_MAX;
+        while (!full && es_queue_read(queue, &range, &reader->records[spans], &unreadable)) {
+            bytes += reader->records[spans].span.len;
+            spans++;
+            full = spans == reader->spans_max || bytes >= BATCH_BYTES_MAX;
         }
         kept->to = range.from;
     }
-    found.enough = full || found.spans >= reader->spans_min;
-    return found;
+    if (ranges == 0 || (!full && spans < reader->spans_min && !flush)) {
+        return false;
+    }
+
+    for (unsigned i = 0; i < ranges; i++) {
+        reader->read[reader->ranges[i].chunk] = reader->ranges[i].to;
+    }
+    reader->next_chunk = reader->ranges[ranges - 1].chunk;
+    reader->ranges_count = ranges;
+    reader->records_count = spans;
+    reader->next_record = 0;
+    *corrupt += unreadable;
+    if (reader->one_resource) {
+        qsort(reader->records, spans, sizeof(reader->records[0]), by_resource);
+    }
+    return true;
+}
+
+/* How many of the collected records are the next batch's. */
+static unsigned
+batch_spans(const es_reader_t *reader)
+{
+    unsigned from = reader->next_record, to = from;
+
+    while (to < reader->records_count
+           && (!reader->one_resource
+               || reader->records[to].resource == reader->records[from].resource)) {
+        to++;
+    }
+    return to - from;
 }
 
 es_batch_t *
 es_reader_next(es_reader_t *reader, bool flush, uint64_t *corrupt)
 {
-    es_collected_t found = collect(reader);
     es_batch_t *batch;
+    unsigned spans, ranges;
 
-    if (found.ranges == 0 || (!found.enough && !flush)) {
+    /* Ranges are left where there was no memory for the batch that has them. */
+    if (reader->ranges_count == 0 && !collect(reader, flush, corrupt)) {
         return NULL;
     }
-    batch = calloc(1, sizeof(*batch) + found.ranges * sizeof(batch->ranges[0]));
+    spans = batch_spans(reader);
+    ranges = reader->next_record + spans == reader->records_count ? reader->ranges_count : 0;
+
+    batch = calloc(1, sizeof(*batch) + ranges * sizeof(batch->ranges[0]));
     if (batch == NULL) {
         return NULL;
     }
-    batch->spans = found.spans;
-    batch->ranges_count = found.ranges;
-    memcpy(batch->ranges, reader->ranges, found.ranges * sizeof(batch->ranges[0]));
+    batch->spans = spans;
+    batch->ranges_count = ranges;
+    memcpy(batch->ranges, reader->ranges, ranges * sizeof(batch->ranges[0]));
 
-    if (found.spans == 0) {
+    if (spans == 0) {
         batch->state = ES_BATCH_SETTLED;
-    } else if (!es_otlp_pack(reader->generation->config, reader->records, found.spans,
-                             &batch->otlp)) {
+    } else if (!es_otlp_pack(reader->generation->config, &reader->records[reader->next_record],
+                             spans, &batch->otlp)) {
         free(batch);
         return NULL;
     }
-    for (unsigned i = 0; i < found.ranges; i++) {
-        reader->read[batch->ranges[i].chunk] = batch->ranges[i].to;
-    }
-    reader->next_chunk = batch->ranges[found.ranges - 1].chunk;
-    *corrupt += found.corrupt;
+    reader->next_record += spans;
+    reader->ranges_count -= ranges;
     return batch;
 }

@@ -32,15 +32,18 @@ bool es_batch_prepare(es_batch_t *batch, const es_exporter_config_t *exporter) E
 
 void es_batch_free(es_batch_t *batch);
 
-/* One exporter's reading of the queue: ahead of its cursors by what is in
- * batches. */
+/* One exporter's reading of the queue: ahead of its cursors by what was
+ * collected for batches. */
 typedef struct es_reader {
     es_generation_t *generation;
     unsigned index; /* the exporter's */
     unsigned spans_min, spans_max;
-    uint64_t *read;       /* per chunk: how far batches were built */
-    es_range_t *ranges;   /* of the batch in the making, one per chunk at most */
-    es_record_t *records; /* likewise, spans_max of them */
+    bool one_resource;    /* per batch */
+    uint64_t *read;       /* per chunk: how far records were collected */
+    es_range_t *ranges;   /* that they came from, one per chunk at most */
+    es_record_t *records; /* spans_max of them */
+    unsigned ranges_count, records_count;
+    unsigned next_record; /* the first that is in no batch yet */
     uint32_t next_chunk;  /* where to begin, so that no chunk starves */
 } es_reader_t;
 
@@ -51,7 +54,18 @@ void es_reader_close(es_reader_t *reader);
 /* The next batch, or NULL: there is nothing, less than a batch's worth and no
  * `flush`, or no memory: a later turn tries again. *corrupt grows by the runs
  * of bytes that could not be read. A batch of nothing but such runs has no spans
- * and is settled from the beginning. */
+ * and is settled from the beginning.
+ *
+ * What was collected for a format of one resource becomes a batch for each. The
+ * last of them has the ranges of all, so that, settled in order, no cursor ever
+ * passes a span of another. */
 es_batch_t *es_reader_next(es_reader_t *reader, bool flush, uint64_t *corrupt);
+
+/* More batches are to come of what was collected. */
+static inline bool
+es_reader_midway(const es_reader_t *reader)
+{
+    return reader->next_record < reader->records_count;
+}
 
 #endif

@@ -161,4 +161,7 @@ read_answer(es_str_t body, bool ok, es_result_t *result)
     }
 }
 
-const es_format_t es_format_otlp = {"application/x-protobuf", NULL, read_answer};
+const es_format_t es_format_otlp = {
+    .content_type = "application/x-protobuf",
+    .read_answer = read_answer,
+};

@@ -2,10 +2,8 @@
  * descriptors, in proto3's JSON mapping with OTLP's two differences: ids are
  * hex, enums are numbers. */
 
-#include "es_protocol.h"
+#include "es_otlp_walk.h"
 
-#include <jansson.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -29,16 +27,20 @@ camel_case(const char *name, char *out, size_t size)
     out[at] = '\0';
 }
 
+/* Ids are hex. Other bytes are base64, as in all of proto3's JSON. */
 static json_t *
-hex_json(const ProtobufCBinaryData *bytes)
+bytes_json(const ProtobufCFieldDescriptor *field, const ProtobufCBinaryData *bytes)
 {
-    char text[2 * ES_TRACE_ID_LEN];
+    json_t *json;
+    char *text;
 
-    if (bytes->len > ES_TRACE_ID_LEN) {
-        return NULL;
+    if (strcmp(field->name, "bytes_value") != 0) {
+        return es_otlp_hex(bytes);
     }
-    es_hex(text, bytes->data, bytes->len);
-    return json_stringn(text, 2 * bytes->len);
+    text = es_otlp_base64(bytes);
+    json = text != NULL ? json_string(text) : NULL;
+    free(text);
+    return json;
 }
 
 /* 64-bit numbers are decimal strings: a JavaScript number would round them. */
@@ -53,18 +55,6 @@ decimal_json(uint64_t value, bool is_signed)
         snprintf(text, sizeof(text), "%llu", (unsigned long long) value);
     }
     return json_string(text);
-}
-
-static json_t *
-double_json(double value)
-{
-    if (isnan(value)) {
-        return json_string("NaN");
-    }
-    if (isinf(value)) {
-        return json_string(value > 0 ? "Infinity" : "-Infinity");
-    }
-    return json_real(value);
 }
 
 static json_t *
@@ -83,11 +73,11 @@ value_json(const ProtobufCFieldDescriptor *field, const void *value)
     case PROTOBUF_C_TYPE_BOOL:
         return json_boolean(*(const protobuf_c_boolean *) value);
     case PROTOBUF_C_TYPE_DOUBLE:
-        return double_json(*(const double *) value);
+        return es_otlp_double(*(const double *) value);
     case PROTOBUF_C_TYPE_STRING:
         return json_string(*(char *const *) value);
     case PROTOBUF_C_TYPE_BYTES:
-        return hex_json(value);
+        return bytes_json(field, value);
     case PROTOBUF_C_TYPE_MESSAGE:
         return message_json(*(ProtobufCMessage *const *) value);
     default:
@@ -195,23 +185,27 @@ static void
 read_answer(es_str_t body, bool ok, es_result_t *result)
 {
     json_t *answer = json_loadb(body.data, body.len, 0, NULL);
-    const json_t *partial = json_object_get(answer, "partialSuccess"), *rejected;
+    const json_t *partial = json_object_get(answer, "partialSuccess"), *number;
     const char *message;
+    long long rejected;
 
     if (!ok) {
         /* google.rpc.Status */
         message = json_string_value(json_object_get(answer, "message"));
     } else {
         /* A 64-bit number may come as either (proto3 JSON mapping). */
-        rejected = json_object_get(partial, "rejectedSpans");
-        result->rejected =
-            json_is_string(rejected)           ? strtoull(json_string_value(rejected), NULL, 10)
-            : json_integer_value(rejected) > 0 ? (uint64_t) json_integer_value(rejected)
-                                               : 0;
+        number = json_object_get(partial, "rejectedSpans");
+        rejected = json_is_string(number) ? strtoll(json_string_value(number), NULL, 10)
+                                          : json_integer_value(number);
+        result->rejected = rejected > 0 ? (uint64_t) rejected : 0;
         message = json_string_value(json_object_get(partial, "errorMessage"));
     }
     snprintf(result->message, sizeof(result->message), "%s", message != NULL ? message : "");
     json_decref(answer);
 }
 
-const es_format_t es_format_otlp_json = {"application/json", encode, read_answer};
+const es_format_t es_format_otlp_json = {
+    .content_type = "application/json",
+    .encode = encode,
+    .read_answer = read_answer,
+};

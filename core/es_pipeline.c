@@ -225,6 +225,15 @@ first_waiting(const es_pipeline_t *pipeline)
     return batch;
 }
 
+/* Spans of one resource may have been delivered out of records that others come
+ * from, too. Left like this, the next leader would send them again. */
+static bool
+half_sent(const es_pipeline_t *pipeline)
+{
+    return es_reader_midway(&pipeline->reader)
+           || (pipeline->reader.one_resource && pipeline->waiting != 0);
+}
+
 void
 es_pipeline_turn(es_pipeline_t *pipeline, es_turn_t turn, uint64_t deadline_ns)
 {
@@ -237,7 +246,8 @@ es_pipeline_turn(es_pipeline_t *pipeline, es_turn_t turn, uint64_t deadline_ns)
 
     for (;;) {
         bool may_send =
-            turn != ES_TURN_FINISH && pipeline->in_flight < ES_IN_FLIGHT_MAX
+            (turn != ES_TURN_FINISH || half_sent(pipeline))
+            && pipeline->in_flight < ES_IN_FLIGHT_MAX
             && (!pipeline->failing || (pipeline->in_flight == 0 && now >= pipeline->retry_at));
 
         if (!may_send) {
@@ -273,7 +283,7 @@ es_pipeline_idle(const es_pipeline_t *pipeline, bool drained)
 {
     const es_queue_t *queue = queue_of(pipeline);
 
-    if (pipeline->in_flight != 0) {
+    if (pipeline->in_flight != 0 || (half_sent(pipeline) && !pipeline->failing)) {
         return false;
     }
     for (uint32_t i = 0; drained && i < es_queue_used(queue); i++) {

@@ -20,15 +20,24 @@ static const es_protocol_t http_json = {
     "http/json", &es_format_otlp_json, &es_sender_http, &es_http_rules_otlp, "/v1/traces",
 };
 
+static const es_protocol_t zipkin = {
+    "zipkin", &es_format_zipkin, &es_sender_http, &es_http_rules_otlp, "/api/v2/spans",
+};
+
+static const es_protocol_t jaeger = {
+    "jaeger",
+    &es_format_jaeger,
+    &es_sender_http,
+    &es_http_rules_otlp,
+    "/api/traces?format=jaeger.thrift",
+};
+
 const es_protocol_t es_protocol_file = {
     "file", &es_format_otlp_json, &es_sender_file, NULL, NULL,
 };
 
 static const es_protocol_t *const protocols[] = {
-    &es_protocol_http_protobuf,
-    &grpc,
-    &http_json,
-    &es_protocol_file,
+    &es_protocol_http_protobuf, &grpc, &http_json, &zipkin, &jaeger, &es_protocol_file,
 };
 
 #define PROTOCOLS (sizeof(protocols) / sizeof(protocols[0]))

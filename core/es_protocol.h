@@ -40,6 +40,7 @@ typedef struct es_delivery {
 
 typedef struct es_format {
     const char *content_type;
+    bool one_resource; /* a body has spans of one resource only */
 
     /* Makes the body of a batch. False: no memory. NULL: the batch's own OTLP
      * protobuf is the body. */
@@ -76,6 +77,8 @@ struct es_protocol {
 
 extern const es_format_t es_format_otlp;
 extern const es_format_t es_format_otlp_json;
+extern const es_format_t es_format_zipkin;
+extern const es_format_t es_format_jaeger;
 extern const es_sender_t es_sender_http;
 extern const es_sender_t es_sender_file;
 

@@ -1,6 +1,7 @@
 package EdgespanTest::Collector;
 
-# A scriptable OTLP/HTTP collector. The server part runs in a child process
+# A scriptable collector: OTLP/HTTP in protobuf and JSON, Zipkin, Jaeger, told
+# apart by what a request says of itself; each compressed or not. The server part runs in a child process
 # (EdgespanTest::CollectorServer); what it received is shared through files:
 #   NNNNNN.hdr   X-Time, X-Answered (no|CODE), X-Conn, X-Mode, an empty line,
 #                then the request line and headers as they came
@@ -19,7 +20,9 @@ use Time::HiRes qw(time);
 
 use EdgespanTest;
 use EdgespanTest::CollectorServer;
+use EdgespanTest::Jaeger;
 use EdgespanTest::Otlp;
+use EdgespanTest::Zipkin;
 
 my %LIVE;
 
@@ -37,7 +40,8 @@ sub new {
 }
 
 sub port { return $_[0]{port} //= free_port() }
-sub url  { return 'http://127.0.0.1:' . $_[0]->port . '/v1/traces' }
+sub base { return 'http://127.0.0.1:' . $_[0]->port }
+sub url  { return $_[0]->base . '/v1/traces' }
 sub server_class { return 'EdgespanTest::CollectorServer' }
 sub dir  { return $_[0]{dir} }
 sub pid  { return $_[0]{pid} }
@@ -165,7 +169,15 @@ sub body {
     return $body;
 }
 
-sub _is_json { return (header($_[0], 'Content-Type') // '') =~ m{^application/json\b} }
+# What decodes a request; undef: OTLP as protobuf.
+sub _decoder {
+    my ($req) = @_;
+    my $type = header($req, 'Content-Type') // '';
+    return \&EdgespanTest::Jaeger::decode if $type =~ /thrift/;
+    return undef if $type !~ m{^application/json\b};
+    return $req->{path} =~ m{/api/v2/spans$} ? \&EdgespanTest::Zipkin::decode
+        : \&EdgespanTest::Otlp::decode_json_body;
+}
 
 # Acknowledged trace requests that $seen does not hold yet. The caller enters
 # them there after decoding, so that a body that cannot be decoded fails again
@@ -173,7 +185,7 @@ sub _is_json { return (header($_[0], 'Content-Type') // '') =~ m{^application/js
 sub _new_traces {
     my ($self, $seen) = @_;
     return grep {
-        !$self->{$seen}{ $_->{n} } && $_->{answered} eq '200'
+        !$self->{$seen}{ $_->{n} } && $_->{answered} =~ /^2/
             && $_->{path} !~ m{/v1/(?:metrics|logs)$}
     } @{ $self->_poll };
 }
@@ -184,13 +196,13 @@ sub _new_traces {
 sub spans {
     my ($self, %filter) = @_;
     my @new = $self->_new_traces('decoded_n');
-    my @proto = grep { !_is_json($_) } @new;
+    my @proto = grep { !_decoder($_) } @new;
     my @lists = EdgespanTest::Otlp::decode_many(map { $self->body($_) } @proto);
     my %spans;
     @spans{ map { $_->{n} } @proto } = @lists;
     for my $req (@new) {
         my $list = $spans{ $req->{n} }
-            // [ EdgespanTest::Otlp::decode_json_body($self->body($req)) ];
+            // [ _decoder($req)->($self->body($req)) ];
         $_->{request_n} = $req->{n} for @$list;
         $self->{decoded_n}{ $req->{n} } = $list;
     }
@@ -256,8 +268,8 @@ sub span_ids_fast {
     my $ids = $self->{ids};
     for my $req ($self->_new_traces('counted_n')) {
         my $body = $self->body($req);
-        my @ids = _is_json($req)
-            ? map { $_->{span_id} } EdgespanTest::Otlp::decode_json_body($body)
+        my $decoder = _decoder($req);
+        my @ids = $decoder ? map { $_->{span_id} } $decoder->($body)
             : EdgespanTest::Otlp::span_ids($body);
         $ids->{$_}++ for @ids;
         $self->{counted_n}{ $req->{n} } = 1;

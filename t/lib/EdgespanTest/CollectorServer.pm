@@ -84,7 +84,7 @@ sub _turn {
     $now = time;
     for my $conn (values %{ $self->{conns} }) {
         next unless defined $conn->{due} && $conn->{due} <= $now;
-        $self->_answer($conn, '200');
+        $self->_answer($conn, $conn->{success});
         $self->_requests($conn);
     }
     return 1;
@@ -163,6 +163,9 @@ sub _parse {
         my $length = $header{'content-length'} // 0;
         $length =~ /^\d+$/ or die "bad Content-Length $length\n";
         $conn->{left} = $conn->{chunked} ? 0 : $length;
+        $conn->{json} = ($header{'content-type'} // '') =~ m{^application/json\b};
+        # As Zipkin and Jaeger themselves do it.
+        $conn->{success} = $conn->{line} =~ m{/api/(?:v2/spans|traces)\b} ? 202 : 200;
         my $connection = lc($header{connection} // '');
         $conn->{last} = $connection eq 'close'
             || $conn->{line} =~ m{/1\.0$} && $connection ne 'keep-alive';
@@ -207,7 +210,11 @@ sub _dispatch {
     delete $conn->{body};
     $conn->{waiting} = 1;
     if ($mode eq 'ok') {
-        return $self->_answer($conn, '200');
+        return $self->_answer($conn, $conn->{success});
+    }
+    if ($mode =~ /^partial:(\d+)/ && $conn->{json}) {
+        return $self->_answer($conn, '200', '',
+            qq({"partialSuccess":{"rejectedSpans":"$1","errorMessage":"x"}}));
     }
     if ($mode =~ /^partial:(\d+)/) {
         return $self->_answer($conn, '200', '', partial_success($1));
@@ -236,12 +243,13 @@ sub _answer {
     my ($self, $conn, $code, $header, $body) = @_;
     $self->_store($conn, $code);
     my $text = {
-        200 => 'OK', 400 => 'Bad Request', 429 => 'Too Many Requests',
+        200 => 'OK', 202 => 'Accepted', 400 => 'Bad Request', 429 => 'Too Many Requests',
         500 => 'Internal Server Error', 503 => 'Service Unavailable',
     }->{$code} // 'Status';
     $body //= '';
     syswrite $conn->{sock}, join '', "HTTP/1.1 $code $text\r\n",
-        "Content-Type: application/x-protobuf\r\n", $header // '',
+        'Content-Type: application/', $conn->{json} ? 'json' : 'x-protobuf', "\r\n",
+        $header // '',
         $conn->{last} ? "Connection: close\r\n" : '',
         'Content-Length: ', length $body, "\r\n\r\n", $body;
     return $self->_close($conn) if $conn->{last};
