@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 
 #define UNIX "unix:"
@@ -132,6 +133,7 @@ static bool
 resolve_file(es_target_t *target, const es_endpoint_t *endpoint, es_error_t *error)
 {
     es_str_t text = es_cstr(target->endpoint);
+    struct stat status;
 
     if (is_stream(text)) {
         return set_target(target, "%.*s%.*s", text, ES_STR_NONE, error);
@@ -139,6 +141,9 @@ resolve_file(es_target_t *target, const es_endpoint_t *endpoint, es_error_t *err
     if (!es_str_eq(endpoint->scheme, ES_STR("file")) || endpoint->authority.len != 0
         || endpoint->path.len < 2) {
         return refuse(target, "is no file", error);
+    }
+    if (stat(endpoint->path.data, &status) == 0 && S_ISDIR(status.st_mode)) {
+        return refuse(target, "is a directory", error);
     }
     return set_target(target, "%.*s%.*s", endpoint->path, ES_STR_NONE, error);
 }

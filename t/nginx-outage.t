@@ -182,24 +182,6 @@ subtest 'USR1: messages go to the new log' => sub {
     $n->finish;
 };
 
-subtest 'a file of spans that is rotated' => sub {
-    my $file;
-    my $n = EdgespanTest::NginxTraced->new(workers => 2, http =>
-        "otel_exporter { endpoint file://%%PREFIX%%/data/s.jsonl; interval 20ms; }\n"
-        . $CONF)->start;
-    $file = $n->prefix . '/data/s.jsonl';
-    my $spans = sub { scalar(my @s = EdgespanTest::Otlp::read_jsonl($_[0])) };
-    http_get($n->port(1), '/') for 1 .. 5;
-    wait_for(sub { $spans->($file) == 5 }, 5, 'the file');
-    rename $file, "$file.1" or die $!;
-    http_get($n->port(1), '/') for 1 .. 7;
-    wait_for(sub { $spans->($file) == 7 }, 5, 'the new file');
-    is $spans->("$file.1"), 5, 'the old one is left alone';
-    wait_for(sub { keys %{ $n->collector->span_ids_fast } == 12 }, 5, 'spans');
-    pass 'a second exporter got them all, too';
-    $n->finish;
-};
-
 for my $method (qw(epoll poll select)) {
     subtest "a message of the exporter with \"use $method\"" => sub {
         my $n = EdgespanTest::NginxTraced->new(workers => 2, http => $CONF,
