@@ -92,6 +92,18 @@ typedef struct es_exporter_config es_exporter_config_t;
 es_config_t *es_config_create(const char *product, const es_log_t *log);
 void es_config_destroy(es_config_t *config);
 
+/* What the core is to know of the server that it is in. */
+typedef struct es_server {
+    const char *version; /* "1.22.1" */
+
+    /* Tells the servers of one host apart, and is the same after a restart. */
+    const char *identity;
+} es_server_t;
+
+/* Both strings are copied; without them what follows from them is not said. */
+bool es_config_server(es_config_t *config, const es_server_t *server,
+                      es_error_t *error) ES_MUST_CHECK;
+
 /* Where relative paths of the exporters that follow begin. */
 bool es_config_directory(es_config_t *config, es_str_t directory, es_error_t *error) ES_MUST_CHECK;
 
@@ -130,14 +142,23 @@ bool es_exporter_header_file(es_exporter_config_t *exporter, es_str_t name, es_s
  * from the endpoint. */
 bool es_exporter_finish(es_exporter_config_t *exporter, es_error_t *error) ES_MUST_CHECK;
 
-/* Ends the configuration: defaults from OTEL_SERVICE_NAME and
- * OTEL_RESOURCE_ATTRIBUTES, and a queue that serves `processes` processes. */
+/* False, with a notice: OTEL_SDK_DISABLED asks for a server without tracing. */
+bool es_config_enabled(es_config_t *config);
+
+/* Ends the configuration: what the OTEL_* variables give where no directive does,
+ * what can be found out about the process and the host, and a queue that serves
+ * `processes` processes. */
 bool es_config_finish(es_config_t *config, unsigned processes, es_error_t *error) ES_MUST_CHECK;
 
 /* Makes the directories that the exporters write to, for the user of the serving
  * processes: in the privileged parent, right before es_generation_create(). */
 bool es_config_directories(es_config_t *config, uid_t uid, gid_t gid,
                            es_error_t *error) ES_MUST_CHECK;
+
+/* The id of the server's main process, where that became another one after
+ * es_config_finish() (a daemon): in a serving process, before
+ * es_provider_start(). */
+bool es_config_pid(es_config_t *config, pid_t pid, es_error_t *error) ES_MUST_CHECK;
 
 /* How many exporters were configured: with none, spans have no destination. */
 unsigned es_config_exporters(const es_config_t *config);
@@ -146,6 +167,7 @@ unsigned es_config_exporters(const es_config_t *config);
  * OpenTelemetry's consistent probability sampling (2^56 * (1 - p), so that 0
  * samples everything and ES_THRESHOLD_NEVER nothing). */
 #define ES_THRESHOLD_NEVER (UINT64_C(1) << 56)
+#define ES_THRESHOLD_DEFAULT UINT64_MAX /* what OTEL_TRACES_SAMPLER says, else everything */
 bool es_parse_sample_rate(es_str_t text, uint64_t *threshold, es_error_t *error) ES_MUST_CHECK;
 
 /* Which context headers are read and written at a place. */

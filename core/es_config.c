@@ -46,15 +46,34 @@ exporter_destroy(es_exporter_config_t *exporter)
 }
 
 void
+es_config_drop_exporter(es_config_t *config)
+{
+    exporter_destroy(config->exporters[--config->exporters_count]);
+}
+
+void
 es_config_destroy(es_config_t *config)
 {
     for (unsigned i = 0; i < config->exporters_count; i++) {
         exporter_destroy(config->exporters[i]);
     }
     es_resources_dispose(config);
+    es_environment_dispose(config);
     free(config->product);
+    free(config->version);
+    free(config->identity);
     free(config->directory);
     free(config);
+}
+
+bool
+es_config_server(es_config_t *config, const es_server_t *server, es_error_t *error)
+{
+    free(config->version);
+    free(config->identity);
+    config->version = es_str_dup(es_cstr(server->version));
+    config->identity = es_str_dup(es_cstr(server->identity));
+    return (config->version != NULL && config->identity != NULL) || es_fail(error, "no memory");
 }
 
 bool
@@ -75,6 +94,18 @@ es_config_log(const es_config_t *config, es_log_level_t level, const char *forma
     vsnprintf(text, sizeof(text), format, args);
     va_end(args);
     config->log.write(config->log.data, level, text);
+}
+
+bool
+es_config_enabled(es_config_t *config)
+{
+    es_environment_read(config);
+    if (config->variables.disabled) {
+        es_config_log(config, ES_LOG_NOTICE,
+                      "OTEL_SDK_DISABLED is true: there are no spans, and context headers pass as "
+                      "they came");
+    }
+    return !config->variables.disabled;
 }
 
 unsigned
@@ -115,6 +146,9 @@ es_config_finish(es_config_t *config, unsigned processes, es_error_t *error)
         return es_fail(error, "%u serving processes: tracing knows at most %u", processes,
                        ES_SLOTS_MAX);
     }
+
+    es_environment_read(config);
+    es_environment_exporters(config);
 
     config->shutdown_timeout_ns = 0;
     for (unsigned i = 0; i < config->exporters_count; i++) {

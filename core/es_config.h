@@ -4,7 +4,7 @@
 #ifndef ES_CONFIG_H
 #define ES_CONFIG_H
 
-#include "es_str.h"
+#include "es_environment.h"
 
 #include "es_otlp.pb-c.h"
 
@@ -13,6 +13,7 @@
 #define ES_EXPORTER_HEADERS_MAX 32
 #define ES_ENDPOINTS_MAX 4
 #define ES_RESOURCE_ATTRIBUTES_MAX 128
+#define ES_DETECTED_MAX 32
 
 typedef struct es_protocol es_protocol_t;
 
@@ -52,7 +53,11 @@ struct es_exporter_config {
     uint64_t batch_size;
     bool batch_size_given; /* then it is a maximum, too */
     uint64_t queue_size;   /* 0: not given */
-    unsigned given;        /* bit n: option n of the table was set */
+    unsigned given;        /* bit n: a directive set option n of the table */
+
+    /* The variable that gave the endpoint, NULL: a directive did. */
+    const char *variable;
+    bool environment_credentials; /* headers or a client certificate of the environment */
 };
 
 typedef struct es_resource {
@@ -63,13 +68,18 @@ typedef struct es_resource {
 
 typedef struct es_resource_attribute {
     char *key;
-    char *value;
+    char *value; /* NULL: the number */
+    int64_t number;
 } es_resource_attribute_t;
 
 struct es_config {
     char *product;
+    char *version;   /* of the server, NULL: unknown */
+    char *identity;  /* likewise */
     char *directory; /* of relative paths; NULL: the process's own */
     es_log_t log;
+    es_environment_t variables;
+    uint64_t threshold; /* ES_THRESHOLD_DEFAULT */
 
     es_exporter_config_t *exporters[ES_EXPORTERS_MAX];
     unsigned exporters_count;
@@ -78,6 +88,8 @@ struct es_config {
     unsigned resources_count;
     es_resource_attribute_t attributes[ES_RESOURCE_ATTRIBUTES_MAX];
     unsigned attributes_count;
+    es_resource_attribute_t detected[ES_DETECTED_MAX]; /* by es_detect(); others win */
+    unsigned detected_count;
 
     /* What the exporters ask of the one queue and the one thread they share:
      * the largest of each. */
@@ -88,6 +100,9 @@ struct es_config {
 /* Formats one line for the config's log. */
 void es_config_log(const es_config_t *config, es_log_level_t level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* Destroys the exporter that was added last. */
+void es_config_drop_exporter(es_config_t *config);
 
 /* ---- es_config_parse.c */
 
@@ -101,6 +116,9 @@ bool es_parse_size(es_str_t text, uint64_t *bytes) ES_MUST_CHECK;
 
 /* Was this option set by a directive? */
 bool es_exporter_given(const es_exporter_config_t *exporter, const char *name);
+
+/* A field name and its value (RFC 9110, section 5). */
+bool es_header_valid(es_str_t name, es_str_t value);
 
 /* ---- es_config_file.c */
 
@@ -122,6 +140,13 @@ bool es_pem_read(const char *path, es_pem_t kind, es_buffer_t *pem,
 
 /* ---- es_endpoint.c */
 
+/* "http://host/path", "host:port", "unix:/path": may it be an endpoint of OTLP? */
+bool es_endpoint_is_url(es_str_t text);
+
+/* The protocol that an endpoint means by itself. *open: nothing says so but the
+ * lack of a path and of a port that has another. */
+es_str_t es_endpoint_infer(const es_target_t *target, bool *open);
+
 /* Chooses the protocol of protocol_name and the endpoints, and resolves each. */
 bool es_endpoint_resolve(es_exporter_config_t *exporter, es_error_t *error) ES_MUST_CHECK;
 
@@ -131,5 +156,6 @@ bool es_endpoint_resolve(es_exporter_config_t *exporter, es_error_t *error) ES_M
  * where the configuration did not, and packs every resource. */
 bool es_resources_finish(es_config_t *config, es_error_t *error) ES_MUST_CHECK;
 void es_resources_dispose(es_config_t *config);
+void es_detected_dispose(es_config_t *config);
 
 #endif

@@ -241,11 +241,17 @@ is_field_value(es_str_t s)
 }
 
 bool
+es_header_valid(es_str_t name, es_str_t value)
+{
+    return is_token(name) && is_field_value(value);
+}
+
+bool
 es_exporter_header(es_exporter_config_t *exporter, es_str_t name, es_str_t value, es_error_t *error)
 {
     char *line;
 
-    if (!is_token(name) || !is_field_value(value)) {
+    if (!es_header_valid(name, value)) {
         return es_fail(error,
                        "invalid header \"%.*s\": it takes a header name and a value without "
                        "control characters",
@@ -370,6 +376,9 @@ bool
 es_exporter_finish(es_exporter_config_t *exporter, es_error_t *error)
 {
     exporter->batch_size_given = es_exporter_given(exporter, "batch_size");
+    if (!es_environment_defaults(exporter, error)) {
+        return false;
+    }
     if (exporter->targets_count == 0) {
         return es_fail(error, "the exporter has no \"endpoint\": give one, as "
                               "http://127.0.0.1:4318/v1/traces or file:///var/log/spans.jsonl");
@@ -379,6 +388,10 @@ es_exporter_finish(es_exporter_config_t *exporter, es_error_t *error)
         return es_fail(error, "\"client_certificate\" and \"client_certificate_key\" go together: "
                               "one is missing");
     }
-    return es_endpoint_resolve(exporter, error) && check_protocol(exporter, error)
-           && check_spool(exporter, error);
+    if (!es_endpoint_resolve(exporter, error) || !check_protocol(exporter, error)
+        || !check_spool(exporter, error)) {
+        return false;
+    }
+    es_environment_tell(exporter);
+    return true;
 }

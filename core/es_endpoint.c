@@ -83,6 +83,19 @@ authority_valid(es_str_t authority)
     return authority.len != 0 && colon != 0;
 }
 
+bool
+es_endpoint_is_url(es_str_t text)
+{
+    es_endpoint_t endpoint = split(text);
+
+    if (endpoint.unix_socket.data != NULL) {
+        return true;
+    }
+    return (endpoint.scheme.len == 0 || es_str_eq(endpoint.scheme, ES_STR("http"))
+            || es_str_eq(endpoint.scheme, ES_STR("https")))
+           && authority_valid(endpoint.authority);
+}
+
 /* "http://user:password@host/" without what is nobody's business. */
 static char *
 without_credentials(const char *url)
@@ -235,10 +248,8 @@ ends_with(es_str_t s, es_str_t end)
     return s.len >= end.len && es_str_eq(es_str_from(s, s.len - end.len), end);
 }
 
-/* What an endpoint means by itself. *open: nothing about it says so but its being
- * OTLP. */
-static es_str_t
-infer(const es_target_t *target, bool *open)
+es_str_t
+es_endpoint_infer(const es_target_t *target, bool *open)
 {
     es_endpoint_t endpoint = split(es_cstr(target->endpoint));
     es_str_t path = es_str(endpoint.path.data, es_str_find(endpoint.path, '?'));
@@ -286,11 +297,12 @@ static bool
 choose_protocol(es_exporter_config_t *exporter, es_error_t *error)
 {
     bool open;
-    es_str_t name = exporter->protocol_name != NULL ? es_cstr(exporter->protocol_name)
-                                                    : infer(&exporter->targets[0], &open);
+    es_str_t name = exporter->protocol_name != NULL
+                        ? es_cstr(exporter->protocol_name)
+                        : es_endpoint_infer(&exporter->targets[0], &open);
 
     for (unsigned i = 1; i < exporter->targets_count && exporter->protocol_name == NULL; i++) {
-        es_str_t other = infer(&exporter->targets[i], &open);
+        es_str_t other = es_endpoint_infer(&exporter->targets[i], &open);
 
         if (!es_str_eq(other, name)) {
             char what[160];
@@ -321,7 +333,7 @@ es_endpoint_resolve(es_exporter_config_t *exporter, es_error_t *error)
         if (!resolve(target, exporter->protocol, exporter->verbatim, error)) {
             return false;
         }
-        if (exporter->protocol_name == NULL) {
+        if (exporter->variable == NULL && !es_exporter_given(exporter, "protocol")) {
             given = without_credentials(target->endpoint);
             es_config_log(exporter->config, ES_LOG_NOTICE, "endpoint \"%s\": spans go to %s as %s",
                           given != NULL ? given : "", target->name, exporter->protocol->name);

@@ -1,6 +1,6 @@
 /* The resources: who made the spans (OpenTelemetry, "Resource"). */
 
-#include "es_config.h"
+#include "es_detect.h"
 #include "es_utf8.h"
 
 #include <stdlib.h>
@@ -109,41 +109,21 @@ es_resources_dispose(es_config_t *config)
         free(config->attributes[i].key);
         free(config->attributes[i].value);
     }
+    es_detected_dispose(config);
+}
+
+void
+es_detected_dispose(es_config_t *config)
+{
+    for (unsigned i = 0; i < config->detected_count; i++) {
+        free(config->detected[i].key);
+        free(config->detected[i].value);
+    }
+    memset(config->detected, 0, sizeof(config->detected));
+    config->detected_count = 0;
 }
 
 /* ------------------------------------------------------- environment --- */
-
-/* Percent-decodes in place; false on a bad escape. */
-static bool
-percent_decode(char *text)
-{
-    char *out = text;
-
-    for (const char *in = text; *in != '\0'; in++) {
-        if (*in != '%') {
-            *out++ = *in;
-            continue;
-        }
-        char digits[2];
-        uint8_t byte;
-
-        for (int i = 0; i < 2; i++) {
-            if ((digits[i] = in[i + 1]) == '\0') {
-                return false;
-            }
-            if (digits[i] >= 'A' && digits[i] <= 'F') {
-                digits[i] = (char) (digits[i] - 'A' + 'a');
-            }
-        }
-        if (!es_unhex(&byte, digits, 1) || byte == 0) {
-            return false;
-        }
-        *out++ = (char) byte;
-        in += 2;
-    }
-    *out = '\0';
-    return true;
-}
 
 /* One pass checks, a second one adds: any error discards the whole variable
  * (OpenTelemetry resource SDK, "Specifying resource information via an
@@ -151,24 +131,27 @@ percent_decode(char *text)
 static bool
 each_environment_attribute(es_config_t *config, bool add, es_error_t *error)
 {
-    es_str_t left = es_cstr(getenv("OTEL_RESOURCE_ATTRIBUTES"));
+    es_str_t left = es_environment_get("OTEL_RESOURCE_ATTRIBUTES");
 
     while (left.len != 0) {
         size_t comma = es_str_find(left, ',');
         es_str_t pair = es_str_trim(es_str(left.data, comma));
         size_t equals = es_str_find(pair, '=');
-        es_str_t key = es_str_trim(es_str(pair.data, equals));
+        char *name = es_str_dup(es_str_trim(es_str(pair.data, equals)));
+        es_str_t key = name != NULL && es_percent_decode(name) ? es_cstr(name) : ES_STR_NONE;
         bool ok = pair.len == 0;
 
         if (key.len != 0 && equals < pair.len) {
             char *value = es_str_dup(es_str_trim(es_str_from(pair, equals + 1)));
 
-            ok = value != NULL && percent_decode(value) && is_utf8(es_cstr(value)) && is_utf8(key);
+            ok = value != NULL && es_percent_decode(value) && is_utf8(es_cstr(value))
+                 && is_utf8(key);
             if (ok && add && find_attribute(config, key) == NULL) {
                 ok = es_config_resource_attribute(config, key, es_cstr(value), error);
             }
             free(value);
         }
+        free(name);
         if (!ok) {
             return false;
         }
@@ -186,7 +169,11 @@ add_environment(es_config_t *config, es_error_t *error)
                       "between them, values percent-encoded");
         return true;
     }
-    return each_environment_attribute(config, true, error);
+    if (!each_environment_attribute(config, true, error)) {
+        es_config_log(config, ES_LOG_WARN, "OTEL_RESOURCE_ATTRIBUTES is cut short: %s",
+                      error->text);
+    }
+    return true;
 }
 
 /* The directive, then its attribute form, then the environment in the same
@@ -202,7 +189,7 @@ choose_name(es_config_t *config, es_error_t *error)
         name = es_cstr(attribute->value);
     }
     if (name.len == 0) {
-        name = es_cstr(getenv("OTEL_SERVICE_NAME"));
+        name = es_environment_get("OTEL_SERVICE_NAME");
         if (!is_utf8(name)) {
             es_config_log(config, ES_LOG_WARN, "OTEL_SERVICE_NAME is ignored: it is no UTF-8");
             name = ES_STR_NONE;
@@ -227,47 +214,92 @@ choose_name(es_config_t *config, es_error_t *error)
 
 /* ------------------------------------------------------------ packing --- */
 
+#define PAIRS_MAX (6 + ES_RESOURCE_ATTRIBUTES_MAX + ES_DETECTED_MAX)
+
+typedef struct es_pairs {
+    EsOtlp__KeyValue pairs[PAIRS_MAX];
+    EsOtlp__AnyValue values[PAIRS_MAX];
+    EsOtlp__KeyValue *list[PAIRS_MAX];
+    size_t count;
+} es_pairs_t;
+
+static void
+add_pair(es_pairs_t *pairs, const es_resource_attribute_t *attribute)
+{
+    EsOtlp__KeyValue *pair = &pairs->pairs[pairs->count];
+    EsOtlp__AnyValue *value = &pairs->values[pairs->count];
+
+    es_otlp__key_value__init(pair);
+    es_otlp__any_value__init(value);
+    if (attribute->value != NULL) {
+        value->value_case = ES_OTLP__ANY_VALUE__VALUE_STRING_VALUE;
+        value->string_value = attribute->value;
+    } else {
+        value->value_case = ES_OTLP__ANY_VALUE__VALUE_INT_VALUE;
+        value->int_value = attribute->number;
+    }
+    pair->key = attribute->key;
+    pair->value = value;
+    pairs->list[pairs->count++] = pair;
+}
+
+/* What nobody else has given. */
+static void
+add_pairs(const es_config_t *config, es_pairs_t *pairs, const es_resource_attribute_t *attributes,
+          size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (find_attribute(config, es_cstr(attributes[i].key)) == NULL) {
+            add_pair(pairs, &attributes[i]);
+        }
+    }
+}
+
 static bool
 pack(const es_config_t *config, es_resource_t *resource)
 {
-    EsOtlp__KeyValue pairs[ES_RESOURCE_ATTRIBUTES_MAX + 4];
-    EsOtlp__AnyValue values[ES_RESOURCE_ATTRIBUTES_MAX + 4];
-    EsOtlp__KeyValue *list[ES_RESOURCE_ATTRIBUTES_MAX + 4];
     EsOtlp__Resource message = ES_OTLP__RESOURCE__INIT;
+    const es_resource_attribute_t name = {SERVICE_NAME, resource->service_name, 0};
     const es_resource_attribute_t own[] = {
-        {SERVICE_NAME, resource->service_name},
-        {"telemetry.sdk.name", "edgespan"},
-        {"telemetry.sdk.language", "c"},
-        {"telemetry.sdk.version", EDGESPAN_VERSION},
+        {"telemetry.sdk.name", "edgespan", 0},
+        {"telemetry.sdk.language", "c", 0},
+        {"telemetry.sdk.version", EDGESPAN_VERSION, 0},
+        {"telemetry.distro.name", "edgespan", 0},
+        {"telemetry.distro.version", EDGESPAN_VERSION, 0},
     };
-    size_t own_count = sizeof(own) / sizeof(own[0]), n = 0;
+    es_pairs_t pairs;
+    uint8_t *packed;
 
-    for (size_t i = 0; i < own_count + config->attributes_count; i++) {
-        const es_resource_attribute_t *attribute =
-            i < own_count ? &own[i] : &config->attributes[i - own_count];
-
-        /* service.name is chosen already; the rest of ours yields to the user's. */
-        if (i >= own_count ? strcmp(attribute->key, SERVICE_NAME) == 0
-                           : i > 0 && find_attribute(config, es_cstr(attribute->key)) != NULL) {
-            continue;
+    pairs.count = 0;
+    add_pair(&pairs, &name);
+    add_pairs(config, &pairs, own, sizeof(own) / sizeof(own[0]));
+    for (unsigned i = 0; i < config->attributes_count; i++) {
+        if (strcmp(config->attributes[i].key, SERVICE_NAME) != 0) {
+            add_pair(&pairs, &config->attributes[i]);
         }
-        es_otlp__key_value__init(&pairs[n]);
-        es_otlp__any_value__init(&values[n]);
-        values[n].value_case = ES_OTLP__ANY_VALUE__VALUE_STRING_VALUE;
-        values[n].string_value = attribute->value;
-        pairs[n].key = attribute->key;
-        pairs[n].value = &values[n];
-        list[n] = &pairs[n];
-        n++;
     }
-    message.attributes = list;
-    message.n_attributes = n;
+    add_pairs(config, &pairs, config->detected, config->detected_count);
+    message.attributes = pairs.list;
+    message.n_attributes = pairs.count;
 
     resource->packed_size = es_otlp__resource__get_packed_size(&message);
-    if ((resource->packed = malloc(resource->packed_size)) == NULL) {
+    if ((packed = malloc(resource->packed_size)) == NULL) {
         return false;
     }
-    es_otlp__resource__pack(&message, resource->packed);
+    es_otlp__resource__pack(&message, packed);
+    free(resource->packed);
+    resource->packed = packed;
+    return true;
+}
+
+static bool
+pack_all(es_config_t *config, es_error_t *error)
+{
+    for (unsigned i = 0; i < config->resources_count; i++) {
+        if (!pack(config, &config->resources[i])) {
+            return es_fail(error, "no memory");
+        }
+    }
     return true;
 }
 
@@ -277,10 +309,17 @@ es_resources_finish(es_config_t *config, es_error_t *error)
     if (!choose_name(config, error)) {
         return false;
     }
-    for (unsigned i = 0; i < config->resources_count; i++) {
-        if (!pack(config, &config->resources[i])) {
-            return es_fail(error, "no memory");
+    es_detect(config, "");
+    return pack_all(config, error);
+}
+
+bool
+es_config_pid(es_config_t *config, pid_t pid, es_error_t *error)
+{
+    for (unsigned i = 0; i < config->detected_count; i++) {
+        if (strcmp(config->detected[i].key, "process.pid") == 0) {
+            config->detected[i].number = pid;
         }
     }
-    return true;
+    return pack_all(config, error);
 }

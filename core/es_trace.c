@@ -58,6 +58,9 @@ es_trace_decide(es_trace_t *trace, bool on, uint64_t threshold)
     if (trace->sealed || trace->kept) {
         return;
     }
+    if (threshold == ES_THRESHOLD_DEFAULT) {
+        threshold = trace->provider->generation->config->threshold;
+    }
     sampled = on
               && es_sampler_parentbased_traceidratio(trace->has_parent ? &trace->parent : NULL,
                                                      trace->span.trace_id, threshold);

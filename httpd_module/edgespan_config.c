@@ -16,6 +16,7 @@ edgespan_create_dir_config(apr_pool_t *p, char *path)
     (void) path;
     conf->context = EDGESPAN_UNSET;
     conf->upstream_span = EDGESPAN_UNSET;
+    conf->threshold = ES_THRESHOLD_DEFAULT;
     return conf;
 }
 

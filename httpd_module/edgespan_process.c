@@ -8,6 +8,7 @@
 #include "mod_edgespan.h"
 
 #include "ap_mpm.h"
+#include "mpm_common.h"
 #include "unixd.h"
 
 #include <errno.h>
@@ -131,20 +132,32 @@ edgespan_pre_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp)
 int
 edgespan_check_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s)
 {
+    ap_version_t revision;
+    es_server_t server;
     es_error_t error;
     int processes;
 
     (void) pconf;
     (void) plog;
-    (void) ptemp;
     (void) s;
     if (!edgespan_process.used) {
+        return OK;
+    }
+    if (!es_config_enabled(edgespan_process.config)) {
+        edgespan_process.used = 0;
         return OK;
     }
     if (ap_mpm_query(AP_MPMQ_HARD_LIMIT_DAEMONS, &processes) != APR_SUCCESS || processes < 1) {
         processes = 1;
     }
-    if (!es_config_finish(edgespan_process.config, (unsigned) processes, &error)) {
+
+    /* No two servers have one pid file. */
+    ap_get_server_revision(&revision);
+    server.version =
+        apr_psprintf(ptemp, "%d.%d.%d", revision.major, revision.minor, revision.patch);
+    server.identity = ap_runtime_dir_relative(ptemp, ap_pid_fname);
+    if (!es_config_server(edgespan_process.config, &server, &error)
+        || !es_config_finish(edgespan_process.config, (unsigned) processes, &error)) {
         ap_log_error(APLOG_MARK, APLOG_EMERG | APLOG_STARTUP, 0, NULL, "edgespan: %s", error.text);
         return HTTP_INTERNAL_SERVER_ERROR;
     }

@@ -189,13 +189,34 @@ ngx_http_edgespan_init_main_conf(ngx_conf_t *cf, void *conf)
 {
     ngx_http_edgespan_main_conf_t *mcf = conf;
 
+    u_char           *identity;
     ngx_int_t         processes;
     es_error_t        error;
+    es_server_t       server;
     ngx_core_conf_t  *ccf;
 
     if (!mcf->used) {
         return NGX_CONF_OK;
     }
+
+    if (!es_config_enabled(mcf->config)) {
+        mcf->used = 0;
+        return NGX_CONF_OK;
+    }
+
+    /* no two servers have both in common */
+
+    identity = ngx_pnalloc(cf->pool, cf->cycle->prefix.len + 1
+                                     + cf->cycle->conf_file.len + 1);
+    if (identity == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    ngx_sprintf(identity, "%V %V%Z", &cf->cycle->prefix,
+                &cf->cycle->conf_file);
+
+    server.version = NGINX_VERSION;
+    server.identity = (char *) identity;
 
     ccf = (ngx_core_conf_t *) ngx_get_conf(cf->cycle->conf_ctx,
                                            ngx_core_module);
@@ -206,7 +227,9 @@ ngx_http_edgespan_init_main_conf(ngx_conf_t *cf, void *conf)
     processes = ccf->worker_processes != NGX_CONF_UNSET ? ccf->worker_processes
                                                         : ngx_ncpu;
 
-    if (!es_config_finish(mcf->config, processes, &error)) {
+    if (!es_config_server(mcf->config, &server, &error)
+        || !es_config_finish(mcf->config, processes, &error))
+    {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "%s", error.text);
         return NGX_CONF_ERROR;
     }
@@ -236,9 +259,9 @@ ngx_http_edgespan_create_loc_conf(ngx_conf_t *cf)
      *
      *     lcf->span_name = NULL;
      *     lcf->attrs = NULL;
-     *     lcf->threshold = 0;
      */
 
+    lcf->threshold = ES_THRESHOLD_DEFAULT;
     lcf->trace = NGX_CONF_UNSET_PTR;
     lcf->sample_rate = NGX_CONF_UNSET_PTR;
     lcf->context = NGX_CONF_UNSET_UINT;

@@ -145,7 +145,13 @@ ngx_http_edgespan_init_process(ngx_cycle_t *cycle)
     log.write = ngx_http_edgespan_log_write;
     log.data = NULL;
 
-    if (!es_provider_start(&mcf->provider, mcf->generation, &log, &error)) {
+    /* the master became a daemon after it had read its configuration */
+
+    if (!es_config_pid(mcf->config,
+                       ngx_process == NGX_PROCESS_WORKER ? getppid() : ngx_pid,
+                       &error)
+        || !es_provider_start(&mcf->provider, mcf->generation, &log, &error))
+    {
 
         /* the worker serves all the same */
 

@@ -195,11 +195,13 @@ subtest 'what a client sends is mended, not refused' => sub {
 
 subtest 'resource' => sub {
     my ($span) = $n->collector->spans;
-    is_deeply $span->{resource}, { 'service.name' => 'edge',
-        'service.namespace' => 'ns', 'deployment.environment.name' => 'test',
-        'telemetry.sdk.name' => 'edgespan', 'telemetry.sdk.language' => 'c',
-        'telemetry.sdk.version' => $span->{resource}{'telemetry.sdk.version'} },
-        'as configured';
+    my $r = $span->{resource};
+    is_deeply { map { $_ => $r->{$_} } grep { !/^(?:host|os|process|webengine)[.]|[.]version$|^service.instance/ } keys %$r },
+        { 'service.name' => 'edge', 'service.namespace' => 'ns',
+        'deployment.environment.name' => 'test',
+        'telemetry.distro.name' => 'edgespan',
+        'telemetry.sdk.name' => 'edgespan', 'telemetry.sdk.language' => 'c' },
+        'as configured, beside what was found out: resource.t';
     my ($request) = $n->collector->requests;
     is header($request, 'X-Key'), 'a b', 'a header of the export';
     is header($request, 'X-Empty'), '', 'an empty one';
@@ -242,7 +244,7 @@ sub resource_with {
     my $resource = sub {
         my (undef, $record) = $e->recorded(sub { http_get($e->port(1), '/') });
         my %r = %{ $e->server_span($record)->{resource} };
-        delete $r{$_} for grep {/^telemetry/} keys %r;
+        delete $r{$_} for grep {/^(?:telemetry|host|os|process|webengine|service.instance)[.]/} keys %r;
         return \%r;
     };
     my $first = $resource->();

@@ -1,0 +1,579 @@
+/* OTEL_* variables: what they mean, and that a bad one costs a warning only. */
+
+#include "unit.h"
+
+#include "es_config.h"
+#include "es_protocol.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#define O "OTEL_EXPORTER_OTLP_"
+#define URL "http://block.example:4318/v1/traces"
+#define MS UINT64_C(1000000)
+
+extern char **environ;
+
+static char said[16384];
+static es_config_t *config;
+
+static void
+remember(void *data, es_log_level_t level, const char *text)
+{
+    static const char *const levels[] = {"error", "warn", "notice", "info"};
+    size_t len = strlen(said);
+
+    (void) data;
+    snprintf(said + len, sizeof(said) - len, "%s: %s\n", levels[level], text);
+}
+
+static void
+begin(void)
+{
+    const es_log_t log = {remember, NULL};
+
+    said[0] = '\0';
+    config = es_config_create("test", &log);
+    assert_non_null(config);
+}
+
+static void
+end(void)
+{
+    es_config_destroy(config);
+    config = NULL;
+}
+
+static int
+clear(void **state)
+{
+    (void) state;
+    if (config != NULL) {
+        end();
+    }
+    for (char **entry = environ; *entry != NULL;) {
+        char name[64];
+
+        if (strncmp(*entry, "OTEL_", 5) != 0) {
+            entry++;
+            continue;
+        }
+        snprintf(name, sizeof(name), "%.*s", (int) strcspn(*entry, "="), *entry);
+        unsetenv(name);
+        entry = environ;
+    }
+    return 0;
+}
+
+/* "NAME=value" pairs are the environment, up to NULL. */
+static void
+given(const char *first, ...)
+{
+    va_list args;
+
+    clear(NULL);
+    va_start(args, first);
+    for (const char *pair = first; pair != NULL; pair = va_arg(args, const char *)) {
+        assert_int_equal(putenv((char *) (uintptr_t) pair), 0);
+    }
+    va_end(args);
+    begin();
+}
+
+static void
+is_said(const char *words)
+{
+    if (strstr(said, words) == NULL) {
+        fail_msg("\"%s\" is not in \"%s\"", words, said);
+    }
+}
+
+static void
+is_not_said(const char *words)
+{
+    if (strstr(said, words) != NULL) {
+        fail_msg("\"%s\" is in \"%s\"", words, said);
+    }
+}
+
+static void
+finish(void)
+{
+    es_error_t error;
+
+    if (!es_config_finish(config, 1, &error)) {
+        fail_msg("%s", error.text);
+    }
+}
+
+/* The only exporter of an environment. */
+static const es_exporter_config_t *
+alone(void)
+{
+    finish();
+    if (config->exporters_count != 1) {
+        fail_msg("%u exporters: %s", config->exporters_count, said);
+    }
+    return config->exporters[0];
+}
+
+/* An exporter of directives: "option=value" pairs up to NULL. */
+static const es_exporter_config_t *
+block(const char *first, ...)
+{
+    es_exporter_config_t *made;
+    es_error_t error = {""};
+    va_list args;
+    bool ok = es_config_exporter(config, &made, &error);
+
+    va_start(args, first);
+    for (const char *pair = first; ok && pair != NULL; pair = va_arg(args, const char *)) {
+        const char *equals = strchr(pair, '=');
+
+        ok = es_exporter_option(made, es_str(pair, (size_t) (equals - pair)), es_cstr(equals + 1),
+                                &error);
+    }
+    va_end(args);
+    if (!ok || !es_exporter_finish(made, &error)) {
+        fail_msg("%s", error.text);
+    }
+    return made;
+}
+
+static bool
+speaks(const char *protocol)
+{
+    return es_protocol_find(es_cstr(protocol)) != NULL;
+}
+
+/* ------------------------------------------------------------- endpoints --- */
+
+static void
+goes_to(const char *url)
+{
+    const es_exporter_config_t *e = alone();
+
+    assert_string_equal(e->targets[0].url, url);
+    assert_string_equal(e->protocol->name, "http/protobuf");
+    is_not_said("warn");
+}
+
+static void
+endpoint_urls(void **state)
+{
+    (void) state;
+
+    /* The table of "Endpoint URLs for OTLP/HTTP". */
+    given(O "ENDPOINT=http://c:4318", NULL);
+    goes_to("http://c:4318/v1/traces");
+    is_said("notice: OTEL_EXPORTER_OTLP_ENDPOINT: spans go to http://c:4318/v1/traces as "
+            "http/protobuf");
+    given(O "ENDPOINT=http://c:4318/", NULL);
+    goes_to("http://c:4318/v1/traces");
+    given(O "ENDPOINT=http://c:4318/my/", NULL);
+    goes_to("http://c:4318/my/v1/traces");
+    given(O "ENDPOINT=http://c:4318/my", NULL);
+    goes_to("http://c:4318/my/v1/traces");
+    given(O "TRACES_ENDPOINT=http://c:4318", NULL);
+    goes_to("http://c:4318/");
+    is_said("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: ");
+    given(O "TRACES_ENDPOINT=https://c/v1/traces/", NULL);
+    goes_to("https://c/v1/traces/");
+    given(O "TRACES_ENDPOINT=http://t/x", O "ENDPOINT=http://c:4318", NULL);
+    goes_to("http://t/x");
+    given(O "TRACES_ENDPOINT= ", O "ENDPOINT=http://c", NULL); /* empty is unset */
+    goes_to("http://c/v1/traces");
+    given("OTEL_TRACES_EXPORTER=otlp", NULL);
+    goes_to("http://localhost:4318/v1/traces");
+
+    /* A port of gRPC's changes nothing: these are OpenTelemetry's rules. */
+    given(O "ENDPOINT=http://c:4317", NULL);
+    goes_to("http://c:4317/v1/traces");
+}
+
+static void
+bad_endpoints(void **state)
+{
+    (void) state;
+    given(O "TRACES_ENDPOINT=ftp://s3cret", O "ENDPOINT=http://c:4318", NULL);
+    assert_string_equal(alone()->targets[0].url, "http://c:4318/v1/traces");
+    is_said("warn: OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is ignored: it takes an http:// or https:// "
+            "URL");
+    is_not_said("s3cret");
+
+    given(O "ENDPOINT=http://h:99999", NULL);
+    finish();
+    assert_int_equal(config->exporters_count, 0);
+    is_said("warn: OTEL_EXPORTER_OTLP_ENDPOINT is ignored");
+
+    /* Only gRPC has a form without a scheme. */
+    given(O "ENDPOINT=c:4318", NULL);
+    finish();
+    assert_int_equal(config->exporters_count, 0);
+    is_said("warn: OTEL_EXPORTER_OTLP_ENDPOINT is ignored: for protocol http/protobuf it takes an "
+            "http:// or https:// URL");
+}
+
+static void
+grpc(void **state)
+{
+    static const struct {
+        const char *endpoint, *insecure, *begins;
+    } cases[] = {
+        {O "ENDPOINT=http://c:4317", O "INSECURE=false", "http://c:4317/"},
+        {O "ENDPOINT=https://c:4317/", O "INSECURE=true", "https://c:4317/"},
+        {O "ENDPOINT=c:4317", O "INSECURE=", "https://c:4317/"},
+        {O "ENDPOINT=c:4317", O "INSECURE=TRUE", "http://c:4317/"},
+        {O "TRACES_ENDPOINT=c:4317", O "TRACES_INSECURE=true", "http://c:4317/"},
+        {"OTEL_TRACES_EXPORTER=otlp", O "INSECURE=", "http://localhost:4317/"},
+    };
+
+    (void) state;
+    if (!speaks("grpc")) {
+        given(O "PROTOCOL=grpc", O "ENDPOINT=http://c:4317", NULL);
+        assert_string_equal(alone()->protocol->name, "http/protobuf");
+        is_said("warn: OTEL_EXPORTER_OTLP_PROTOCOL \"grpc\" is ignored");
+        return;
+    }
+    for (size_t i = 0; i < UNIT_COUNT(cases); i++) {
+        given(O "PROTOCOL=grpc", cases[i].endpoint, cases[i].insecure, NULL);
+        assert_string_equal(alone()->protocol->name, "grpc");
+        assert_memory_equal(config->exporters[0]->targets[0].url, cases[i].begins,
+                            strlen(cases[i].begins));
+        is_not_said("warn");
+    }
+    given(O "PROTOCOL=grpc", O "ENDPOINT=http://c:4317/v1/traces", NULL);
+    assert_string_equal(alone()->protocol->name, "grpc");
+    is_said("warn: the path in OTEL_EXPORTER_OTLP_ENDPOINT is ignored");
+}
+
+static void
+exporters(void **state)
+{
+    (void) state;
+    given("A=b", NULL);
+    finish();
+    assert_int_equal(config->exporters_count, 0);
+    assert_string_equal(said, "");
+
+    given("OTEL_TRACES_EXPORTER=none", O "ENDPOINT=http://c:4318", NULL);
+    finish();
+    assert_int_equal(config->exporters_count, 0);
+
+    given("OTEL_TRACES_EXPORTER=Console", NULL);
+    assert_string_equal(alone()->targets[0].url, "stdout");
+    assert_string_equal(config->exporters[0]->protocol->name, "file");
+
+    given("OTEL_TRACES_EXPORTER=otlp, console", O "ENDPOINT=http://c:4318", NULL);
+    finish();
+    assert_int_equal(config->exporters_count, 2);
+    assert_string_equal(config->exporters[0]->targets[0].url, "http://c:4318/v1/traces");
+    assert_string_equal(config->exporters[1]->targets[0].url, "stdout");
+
+    given("OTEL_TRACES_EXPORTER=jaeger", NULL);
+    finish();
+    assert_int_equal(config->exporters_count, 0);
+    is_said("warn: OTEL_TRACES_EXPORTER \"jaeger\" is ignored: it takes \"otlp\", \"zipkin\", "
+            "\"console\" or \"none\"");
+
+    given("OTEL_TRACES_EXPORTER=zipkin", NULL);
+    finish();
+    if (speaks("zipkin")) {
+        assert_string_equal(alone()->targets[0].url, "http://localhost:9411/api/v2/spans");
+        given("OTEL_TRACES_EXPORTER=zipkin", "OTEL_EXPORTER_ZIPKIN_ENDPOINT=http://z/a",
+              "OTEL_EXPORTER_ZIPKIN_TIMEOUT=77", O "TIMEOUT=88", O "HEADERS=a=b", NULL);
+        assert_string_equal(alone()->targets[0].url, "http://z/a");
+        assert_int_equal(config->exporters[0]->timeout_ns, 77 * MS);
+        assert_int_equal(config->exporters[0]->headers_count, 0);
+    } else {
+        is_said("warn: OTEL_TRACES_EXPORTER \"zipkin\" is ignored");
+    }
+
+    /* A directive comes first. */
+    given("OTEL_TRACES_EXPORTER=console", O "ENDPOINT=http://c:4318", NULL);
+    block("endpoint=" URL, NULL);
+    assert_string_equal(alone()->targets[0].url, URL);
+}
+
+/* ---------------------------------------------------------------- values --- */
+
+static void
+numbers(void **state)
+{
+    const es_exporter_config_t *e;
+
+    (void) state;
+    given(O "ENDPOINT=http://c", O "TIMEOUT=2000", "OTEL_BSP_SCHEDULE_DELAY=1500",
+          "OTEL_BSP_MAX_EXPORT_BATCH_SIZE=64", O "COMPRESSION=GZIP", NULL);
+    e = alone();
+    assert_int_equal(e->timeout_ns, 2000 * MS);
+    assert_int_equal(e->interval_ns, 1500 * MS);
+    assert_int_equal(e->batch_size, 64);
+    assert_true(e->batch_size_given);
+    assert_true(e->gzip);
+    is_not_said("warn");
+
+    given(O "ENDPOINT=http://c", NULL);
+    e = alone();
+    assert_int_equal(e->timeout_ns, 10000 * MS);
+    assert_int_equal(e->interval_ns, 5000 * MS);
+    assert_false(e->batch_size_given);
+
+    given(O "ENDPOINT=http://c", O "TRACES_TIMEOUT=300", O "TIMEOUT=400",
+          O "TRACES_COMPRESSION=none", O "COMPRESSION=gzip", NULL);
+    assert_int_equal(alone()->timeout_ns, 300 * MS);
+    assert_false(config->exporters[0]->gzip);
+
+    /* 0 is no limit: the largest that there is. */
+    given(O "ENDPOINT=http://c", O "TIMEOUT=0", NULL);
+    assert_int_equal(alone()->timeout_ns, 600000 * MS);
+    given(O "ENDPOINT=http://c", O "TIMEOUT=0", "OTEL_BSP_EXPORT_TIMEOUT=700", NULL);
+    assert_int_equal(alone()->timeout_ns, 700 * MS);
+    given(O "ENDPOINT=http://c", "OTEL_BSP_EXPORT_TIMEOUT=0", NULL);
+    assert_int_equal(alone()->timeout_ns, 10000 * MS);
+}
+
+static void
+bad_values(void **state)
+{
+    static const char *const bad[][2] = {
+        {O "TIMEOUT=-1", "OTEL_EXPORTER_OTLP_TIMEOUT \"-1\" is ignored: it takes milliseconds "
+                         "from 10 to 600000"},
+        {O "TRACES_TIMEOUT=10s", "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT \"10s\" is ignored"},
+        {O "TIMEOUT=99999999999999999999", "OTEL_EXPORTER_OTLP_TIMEOUT "},
+        {O "PROTOCOL=http", "OTEL_EXPORTER_OTLP_PROTOCOL \"http\" is ignored: it takes \"grpc\", "
+                            "\"http/protobuf\" or \"http/json\""},
+        {O "COMPRESSION=zstd", "OTEL_EXPORTER_OTLP_COMPRESSION \"zstd\" is ignored: it takes "
+                               "\"gzip\" or \"none\""},
+        {O "CERTIFICATE=/nonexistent", "OTEL_EXPORTER_OTLP_CERTIFICATE is ignored: /nonexistent "
+                                       "cannot be read"},
+        {O "CLIENT_KEY=/nonexistent", "OTEL_EXPORTER_OTLP_CLIENT_KEY is ignored: "},
+        {O "INSECURE=yes", "OTEL_EXPORTER_OTLP_INSECURE \"yes\" is ignored"},
+        {"OTEL_BSP_SCHEDULE_DELAY=0", "OTEL_BSP_SCHEDULE_DELAY \"0\" is ignored: it takes "
+                                      "milliseconds from 10 to 3600000"},
+        {"OTEL_BSP_MAX_EXPORT_BATCH_SIZE=0", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE \"0\" is ignored"},
+        {"OTEL_SDK_DISABLED=1", "OTEL_SDK_DISABLED \"1\" is ignored: it takes \"true\" or "
+                                "\"false\""},
+        {"OTEL_TRACES_SAMPLER=always_on", "OTEL_TRACES_SAMPLER \"always_on\" is ignored: it takes "
+                                          "\"parentbased_always_on\""},
+    };
+
+    (void) state;
+    for (size_t i = 0; i < UNIT_COUNT(bad); i++) {
+        const es_exporter_config_t *e;
+        char words[256];
+
+        given(O "ENDPOINT=http://c", bad[i][0], NULL);
+        e = alone();
+        assert_int_equal(e->timeout_ns, 10000 * MS);
+        assert_int_equal(e->interval_ns, 5000 * MS);
+        assert_int_equal(e->batch_size, 512);
+        assert_false(e->gzip);
+        assert_string_equal(e->protocol->name, "http/protobuf");
+        snprintf(words, sizeof(words), "warn: %s", bad[i][1]);
+        is_said(words);
+        assert_null(strstr(strstr(said, "warn") + 1, "warn")); /* once */
+    }
+    given(O "ENDPOINT=http://c", "OTEL_BSP_MAX_QUEUE_SIZE=100", "OTEL_SPAN_LINK_COUNT_LIMIT=5",
+          "OTEL_CONFIG_FILE=x", NULL);
+    alone();
+    is_said("notice: OTEL_BSP_MAX_QUEUE_SIZE has no effect: the queue is bounded in bytes");
+    is_said("notice: OTEL_SPAN_LINK_COUNT_LIMIT has no effect: a span has 128 attributes of 4096 "
+            "characters, 128 events and 128 links at most");
+    is_said("notice: OTEL_CONFIG_FILE has no effect");
+}
+
+static void
+headers(void **state)
+{
+    static const char *const bad[] = {"a", "a=%zz", "a b=c", "a=b%0a", "=b", "a=b,c"};
+    const es_exporter_config_t *e;
+
+    (void) state;
+    given(O "ENDPOINT=http://c",
+          O "HEADERS=Authorization=Bearer%20s3cret, x-b = c%2Cd ,,x-empty=,x-eq=a=b", NULL);
+    e = alone();
+    assert_int_equal(e->headers_count, 4);
+    assert_string_equal(e->headers[0], "Authorization: Bearer s3cret");
+    assert_string_equal(e->headers[1], "x-b: c,d");
+    assert_string_equal(e->headers[2], "x-empty;");
+    assert_string_equal(e->headers[3], "x-eq: a=b");
+    is_not_said("s3cret");
+
+    given(O "ENDPOINT=http://c", O "TRACES_HEADERS=a=1", O "HEADERS=b=2", NULL);
+    assert_int_equal(alone()->headers_count, 1);
+    assert_string_equal(config->exporters[0]->headers[0], "a: 1");
+
+    for (size_t i = 0; i < UNIT_COUNT(bad); i++) {
+        char variable[64];
+
+        snprintf(variable, sizeof(variable), O "HEADERS=s3=cret,%s", bad[i]);
+        given(O "ENDPOINT=http://c", variable, NULL);
+        assert_int_equal(alone()->headers_count, 0);
+        is_said("warn: OTEL_EXPORTER_OTLP_HEADERS is ignored: it takes name=value pairs");
+        is_not_said("cret,");
+    }
+}
+
+static void
+certificates(void **state)
+{
+    static const char pem[] = "-----BEGIN CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\n";
+    char path[] = "/tmp/edgespan-unit-XXXXXX", ca[80], certificate[80], key[80];
+    int fd = mkstemp(path);
+
+    (void) state;
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, pem, sizeof(pem) - 1), sizeof(pem) - 1);
+    close(fd);
+    snprintf(ca, sizeof(ca), O "CERTIFICATE=%s", path);
+    snprintf(certificate, sizeof(certificate), O "CLIENT_CERTIFICATE=%s", path);
+    snprintf(key, sizeof(key), O "TRACES_CLIENT_KEY=%s", path);
+
+    given(O "ENDPOINT=https://c", ca, certificate, key, NULL);
+    assert_int_equal(alone()->tls.trusted_certificate.size, sizeof(pem) - 1);
+    assert_int_equal(config->exporters[0]->tls.client_certificate.size, sizeof(pem) - 1);
+    assert_memory_equal(config->exporters[0]->tls.client_certificate_key.data, pem,
+                        sizeof(pem) - 1);
+    is_not_said("warn");
+
+    given(O "ENDPOINT=https://c", certificate, NULL);
+    assert_int_equal(alone()->tls.client_certificate.size, 0);
+    is_said("warn: OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and OTEL_EXPORTER_OTLP_CLIENT_KEY are "
+            "ignored: one is missing");
+    clear(NULL);
+    unlink(path);
+}
+
+/* ------------------------------------------------------------ precedence --- */
+
+static void
+defaults_of_a_block(void **state)
+{
+    const es_exporter_config_t *e;
+
+    (void) state;
+    given(O "ENDPOINT=http://c:4318", O "TIMEOUT=300", O "COMPRESSION=gzip", O "HEADERS=a=b",
+          "OTEL_BSP_SCHEDULE_DELAY=400", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE=7",
+          "OTEL_BSP_EXPORT_TIMEOUT=200", NULL);
+
+    /* What a block says counts, each option on its own. */
+    e = block("endpoint=" URL, "timeout=5s", "compression=off", "interval=1s", "batch_size=9",
+              NULL);
+    assert_string_equal(e->targets[0].url, URL);
+    assert_int_equal(e->timeout_ns, 5000 * MS);
+    assert_int_equal(e->interval_ns, 1000 * MS);
+    assert_int_equal(e->batch_size, 9);
+    assert_false(e->gzip);
+    assert_int_equal(e->headers_count, 1);
+    is_said("notice: headers or the client certificate of OTEL_EXPORTER_OTLP_... go to " URL);
+
+    /* And what it does not say is the environment's. */
+    e = block("endpoint=" URL, NULL);
+    assert_int_equal(e->timeout_ns, 200 * MS);
+    assert_int_equal(e->interval_ns, 400 * MS);
+    assert_int_equal(e->batch_size, 7);
+    assert_true(e->gzip);
+    e = block("interval=1s", NULL);
+    assert_string_equal(e->targets[0].url, "http://c:4318/v1/traces");
+
+    /* Nothing of OTLP's goes to another protocol. */
+    e = block("endpoint=file:///x", NULL);
+    assert_false(e->gzip);
+    assert_int_equal(e->headers_count, 0);
+    assert_int_equal(e->interval_ns, 400 * MS);
+}
+
+static void
+protocol_of_a_block(void **state)
+{
+    (void) state;
+    given(O "PROTOCOL=http/json", NULL);
+    assert_string_equal(block("endpoint=http://h/x", NULL)->protocol->name, "http/json");
+    assert_string_equal(block("endpoint=h:4318", NULL)->protocol->name, "http/json");
+    assert_string_equal(block("endpoint=h:4317", NULL)->targets[0].url, "http://h:4317/v1/traces");
+    assert_string_equal(block("endpoint=h:4318", "protocol=http/protobuf", NULL)->protocol->name,
+                        "http/protobuf");
+    given(O "PROTOCOL=http/json", NULL);
+    assert_string_equal(block("endpoint=file:///x", NULL)->protocol->name, "file");
+
+    /* An endpoint with HTTP's port or a path is none of gRPC's. */
+    given(O "PROTOCOL=grpc", NULL);
+    assert_string_equal(block("endpoint=http://h:4318", NULL)->protocol->name, "http/protobuf");
+    assert_string_equal(block("endpoint=http://h/v1/traces", NULL)->protocol->name,
+                        "http/protobuf");
+}
+
+static void
+sampler(void **state)
+{
+    static const struct {
+        const char *sampler, *argument;
+        uint64_t threshold;
+        bool warned;
+    } cases[] = {
+        {"OTEL_TRACES_SAMPLER=", "OTEL_TRACES_SAMPLER_ARG=0.5", 0, false},
+        {"OTEL_TRACES_SAMPLER=parentbased_always_on", "A=", 0, false},
+        {"OTEL_TRACES_SAMPLER=ParentBased_Always_Off", "A=", ES_THRESHOLD_NEVER, false},
+        {"OTEL_TRACES_SAMPLER=parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG=0.25",
+         ES_THRESHOLD_NEVER / 4 * 3, false},
+        {"OTEL_TRACES_SAMPLER=parentbased_traceidratio", "A=", 0, false},
+        {"OTEL_TRACES_SAMPLER=parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG=25%", 0, true},
+        {"OTEL_TRACES_SAMPLER=parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG=2", 0, true},
+        {"OTEL_TRACES_SAMPLER=xray", "A=", 0, true},
+    };
+
+    (void) state;
+    for (size_t i = 0; i < UNIT_COUNT(cases); i++) {
+        given(cases[i].sampler, cases[i].argument, NULL);
+        finish();
+        assert_int_equal(config->threshold, cases[i].threshold);
+        assert_int_equal(strstr(said, "warn: OTEL_TRACES_SAMPLER") != NULL, cases[i].warned);
+    }
+}
+
+static void
+propagators(void **state)
+{
+    (void) state;
+    given("OTEL_PROPAGATORS=tracecontext, baggage", NULL);
+    finish();
+    assert_string_equal(said, "");
+    given("OTEL_PROPAGATORS=b3,tracecontext", NULL);
+    finish();
+    is_said("notice: OTEL_PROPAGATORS \"b3,tracecontext\": this version reads and writes "
+            "\"tracecontext\"");
+    given("OTEL_PROPAGATORS=none", NULL);
+    finish();
+    is_said("notice: OTEL_PROPAGATORS \"none\"");
+}
+
+static void
+disabled(void **state)
+{
+    (void) state;
+    given("OTEL_SDK_DISABLED=True", NULL);
+    assert_false(es_config_enabled(config));
+    is_said("notice: OTEL_SDK_DISABLED is true");
+    given("OTEL_SDK_DISABLED=false", NULL);
+    assert_true(es_config_enabled(config));
+    assert_string_equal(said, "");
+    given("A=", NULL);
+    assert_true(es_config_enabled(config));
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, clear, clear)
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(endpoint_urls), TEST(bad_endpoints), TEST(grpc),
+        TEST(exporters),     TEST(numbers),       TEST(bad_values),
+        TEST(headers),       TEST(certificates),  TEST(defaults_of_a_block),
+        TEST(sampler),       TEST(propagators),   TEST(protocol_of_a_block),
+        TEST(disabled),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
