@@ -27,6 +27,8 @@
 #include <string.h>
 #include <sys/types.h>
 
+#include <sys/socket.h>
+
 #define EDGESPAN_VERSION "0.1.0"
 
 #define ES_MUST_CHECK __attribute__((warn_unused_result))
@@ -198,11 +200,15 @@ typedef struct es_provider es_provider_t;
 size_t es_queue_area_size(const es_config_t *config);
 size_t es_stats_area_size(void);
 
+/* Can an area that was kept go on being used? Not if another build of the core
+ * laid it out: a server that loads a new one begins a new, zeroed area. */
+bool es_stats_area_fits(const void *stats_area);
+
 /* What the processes of one configuration share. Called in the parent before
  * any fork. `queue_area` is shared memory of es_queue_area_size() bytes,
  * aligned to 64, its content of no matter; `stats_area` is of
- * es_stats_area_size() bytes, zeroed when the server started, and not touched
- * here. Both and the config are borrowed for the generation's life. */
+ * es_stats_area_size() bytes, aligned to 64, zeroed when the server started.
+ * Both and the config are borrowed for the generation's life. */
 bool es_generation_create(es_generation_t **generation, const es_config_t *config, void *queue_area,
                           void *stats_area, es_error_t *error) ES_MUST_CHECK;
 
@@ -232,6 +238,34 @@ void es_provider_destroy(es_provider_t *provider);
 /* Waits likewise, but only waits: async-signal-safe, for a server that ends
  * its processes inside a signal handler (httpd's prefork). */
 void es_provider_wait(es_provider_t *provider);
+
+/* ------------------------------------------------------------- status --- */
+
+typedef enum es_status_format {
+    ES_STATUS_TEXT, /* one fact per line */
+    ES_STATUS_JSON,
+} es_status_format_t;
+
+/* What the generation and the server did so far, as a page; malloc()ed, not
+ * NUL-terminated. NULL: no memory. Any process, any thread. */
+char *es_status(const es_generation_t *generation, es_status_format_t format, size_t *length);
+
+/* "text" or "json". */
+bool es_parse_status_format(es_str_t text, es_status_format_t *format,
+                            es_error_t *error) ES_MUST_CHECK;
+
+/* What a request asks for: "format=json" in its query, or else application/json
+ * in its Accept; text unless one of the two says so. */
+es_status_format_t es_status_choose(es_str_t query, es_str_t accept);
+
+const char *es_status_content_type(es_status_format_t format);
+
+/* Is the peer on this machine: a loopback address or a unix socket? */
+bool es_is_local_peer(const struct sockaddr *address);
+
+/* A header that a proxy adds for whom it asks ("X-Forwarded-For", ...): then the
+ * peer is not who wants to know. */
+bool es_is_forwarding_header(es_str_t name);
 
 /* ----------------------------------------------------------- requests --- */
 
@@ -295,6 +329,16 @@ typedef struct es_pool {
     void *pool;
 } es_pool_t;
 
+/* Why a trace is recorded or not. */
+typedef enum es_decision {
+    ES_DECISION_PARENT_SAMPLED,
+    ES_DECISION_PARENT_UNSAMPLED,
+    ES_DECISION_RATIO_SAMPLED,
+    ES_DECISION_RATIO_UNSAMPLED,
+    ES_DECISION_OFF, /* the condition of the place said no */
+    ES_DECISIONS,
+} es_decision_t;
+
 /* The trace of one request. Read the fields, change them by the functions. */
 typedef struct es_trace {
     es_provider_t *provider;
@@ -302,6 +346,7 @@ typedef struct es_trace {
     es_span_context_t span;   /* the SERVER span's own */
     uint64_t start_ns;        /* wall clock */
     uint64_t start_mono_ns;   /* monotonic, of the same moment */
+    es_decision_t decision;   /* meaningful if decided */
     bool has_parent;
     bool joined;  /* the ids are fixed */
     bool decided; /* the place takes part */
@@ -332,7 +377,8 @@ void es_trace_leave(es_trace_t *trace);
 /* An internal redirect: what comes may switch sampling on, never off. */
 void es_trace_redirected(es_trace_t *trace);
 
-/* Fixes the decision: call before it is shown outside. */
+/* Fixes the decision and counts it: call before it is shown outside, and when
+ * the request ends. */
 void es_trace_seal(es_trace_t *trace);
 
 static inline bool

@@ -22,3 +22,9 @@ es_mono_ns(void)
 {
     return read_clock(CLOCK_MONOTONIC);
 }
+
+uint64_t
+es_thread_cpu_ns(void)
+{
+    return read_clock(CLOCK_THREAD_CPUTIME_ID);
+}

@@ -12,4 +12,7 @@
 
 uint64_t es_wall_ns(void);
 
+/* Processor time that the calling thread has used. */
+uint64_t es_thread_cpu_ns(void);
+
 #endif

@@ -28,7 +28,8 @@
 /* So long before the deadline of a stop nothing new is sent. */
 #define QUIESCE_MAX (100 * ES_MS)
 
-#define REPORT_PERIOD (60 * ES_SECOND)
+/* How often the thread's processor time is counted: asking is a system call. */
+#define CPU_PERIOD ES_SECOND
 
 typedef struct es_exporter {
     es_provider_t *provider;
@@ -39,8 +40,12 @@ typedef struct es_exporter {
 
     bool slot_released;
     uint32_t seals_seen;
-    uint64_t reported_at;
     uint64_t reported[ES_DROPS];
+    es_log_limit_t report_limits[ES_DROPS];
+    es_log_limit_t opening_limit;
+
+    uint64_t cpu_counted_ns; /* of this thread's processor time */
+    uint64_t cpu_counted_at;
 } es_exporter_t;
 
 /* ------------------------------------------------------------ dropping --- */
@@ -57,15 +62,11 @@ remember_drops(es_exporter_t *exporter)
 static void
 report_drops(es_exporter_t *exporter, bool last)
 {
-    uint64_t now = es_mono_ns();
-
-    if (!last && exporter->reported_at != 0 && now - exporter->reported_at < REPORT_PERIOD) {
-        return;
-    }
     for (unsigned i = 0; i < ES_DROPS; i++) {
         uint64_t total = es_stats_dropped(exporter->generation->stats, (es_drop_t) i);
 
-        if (total == exporter->reported[i]) {
+        if (total == exporter->reported[i]
+            || !(es_log_limit_take(&exporter->report_limits[i]) || last)) {
             continue;
         }
         es_provider_log(exporter->provider, ES_LOG_WARN,
@@ -73,7 +74,6 @@ report_drops(es_exporter_t *exporter, bool last)
                         (unsigned long long) (total - exporter->reported[i]),
                         es_drop_name((es_drop_t) i), (unsigned long long) total);
         exporter->reported[i] = total;
-        exporter->reported_at = now;
     }
 }
 
@@ -139,7 +139,9 @@ open_pipelines(es_exporter_t *exporter)
     return true;
 
 failed:
-    es_provider_log(exporter->provider, ES_LOG_ERROR, "exporting cannot begin: %s", error.text);
+    if (es_log_limit_take(&exporter->opening_limit)) {
+        es_provider_log(exporter->provider, ES_LOG_ERROR, "exporting cannot begin: %s", error.text);
+    }
     close_pipelines(exporter);
     return false;
 }
@@ -170,6 +172,30 @@ is_alone(const es_exporter_t *exporter)
 }
 
 /* ------------------------------------------------------------- leading --- */
+
+static void
+count_cpu(es_exporter_t *exporter)
+{
+    uint64_t used = es_thread_cpu_ns();
+
+    es_stats_add(&exporter->generation->stats->cpu_ns, used - exporter->cpu_counted_ns);
+    exporter->cpu_counted_ns = used;
+}
+
+/* For the status: this process leads, and it lives. */
+static void
+beat(es_exporter_t *exporter)
+{
+    es_queue_shared_t *shared = exporter->generation->queue.shared;
+    uint64_t now = es_mono_ns();
+
+    atomic_store_explicit(&shared->leader_pid, (uint32_t) getpid(), memory_order_relaxed);
+    atomic_store_explicit(&shared->heartbeat_ns, now, memory_order_relaxed);
+    if (now - exporter->cpu_counted_at >= CPU_PERIOD) {
+        exporter->cpu_counted_at = now;
+        count_cpu(exporter);
+    }
+}
 
 static bool
 is_idle(const es_exporter_t *exporter, bool drained)
@@ -305,6 +331,7 @@ lead(es_exporter_t *exporter)
     bool stopping = false;
 
     while (!open_pipelines(exporter)) {
+        beat(exporter);
         wait_for_stop(exporter, WATCH_MS);
         if (stop_at(exporter) != 0) {
             return;
@@ -326,6 +353,7 @@ lead(es_exporter_t *exporter)
 
     leads_since = es_mono_ns();
     while (!stopping) {
+        beat(exporter);
         if (es_mono_ns() - leads_since > PROVEN) {
             atomic_store_explicit(&shared->leader_deaths, 0, memory_order_relaxed);
         }
@@ -409,6 +437,8 @@ es_exporter_run(void *data)
     while (exporter != NULL) {
         if (es_leadership_take(provider->generation->locks)) {
             lead(exporter);
+            count_cpu(exporter);
+            atomic_store(&provider->generation->queue.shared->leader_pid, 0);
             es_leadership_release(provider->generation->locks);
             break;
         }

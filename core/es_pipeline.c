@@ -2,14 +2,12 @@
 
 #include "es_clock.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #define BACKOFF_FIRST (100 * ES_MS)
 #define BACKOFF_MAX (1500 * ES_MS)
 #define BACKOFF_DRAINING (50 * ES_MS)
-
-/* One line a minute about a destination that fails. */
-#define LOG_PERIOD (60 * ES_SECOND)
 
 static es_queue_t *
 queue_of(const es_pipeline_t *pipeline)
@@ -78,18 +76,31 @@ settle(es_pipeline_t *pipeline)
     }
 }
 
-static void
-log_failure(es_pipeline_t *pipeline, unsigned target, const char *what, const char *message)
+static es_exporter_gauges_t *
+gauges_of(const es_pipeline_t *pipeline)
 {
-    uint64_t now = es_mono_ns();
+    return &queue_of(pipeline)->shared->gauges[pipeline->index];
+}
 
-    if (pipeline->logged_at != 0 && now - pipeline->logged_at < LOG_PERIOD) {
-        return;
+/* To the status at once, to the log once a minute and cause. True: to both. */
+static bool
+log_failure(es_pipeline_t *pipeline, unsigned target, es_failure_t failure, const char *message)
+{
+    static const char *const causes[ES_FAILURES] = {
+        [ES_FAILURE_RETRY] = "it failed and is tried again",
+        [ES_FAILURE_REJECTED] = "a batch was rejected",
+        [ES_FAILURE_PARTIAL] = "a part of a batch was rejected",
+    };
+    char text[ES_LAST_ERROR_SIZE];
+
+    snprintf(text, sizeof(text), "%s: %s%s%s", pipeline->config->targets[target].name,
+             causes[failure], message[0] != '\0' ? ": " : "", message);
+    es_last_error_set(&pipeline->stats->last_error, text);
+    if (!es_log_limit_take(&pipeline->failure_limits[failure])) {
+        return false;
     }
-    pipeline->logged_at = now;
-    es_provider_log(pipeline->provider, ES_LOG_WARN, "exporting to %s: %s%s%s",
-                    pipeline->config->targets[target].name, what, message[0] != '\0' ? ": " : "",
-                    message);
+    es_provider_log(pipeline->provider, ES_LOG_WARN, "exporting to %s", text);
+    return true;
 }
 
 static void
@@ -105,18 +116,23 @@ back_off(es_pipeline_t *pipeline, uint64_t at_least_ns)
     /* Full waits less up to a third: many gateways must not come back at once. */
     wait -= es_random(&pipeline->provider->ids) % (wait / 3);
     pipeline->failing = true;
+    atomic_store(&gauges_of(pipeline)->failing, 1);
     pipeline->retry_at = es_mono_ns() + (wait > at_least_ns ? wait : at_least_ns);
 }
 
 static void
 recovered(es_pipeline_t *pipeline, unsigned target)
 {
-    if (pipeline->failing) {
+    /* Only if the log said that it failed: it may do both many times a minute. */
+    if (pipeline->failing && pipeline->failure_told) {
         es_provider_log(pipeline->provider, ES_LOG_NOTICE, "exporting to %s: works again",
                         pipeline->config->targets[target].name);
+        pipeline->failure_told = false;
     }
     pipeline->failing = false;
     pipeline->backoff_ns = 0;
+    atomic_store(&gauges_of(pipeline)->failing, 0);
+    atomic_store(&pipeline->stats->succeeded_ns, es_wall_ns());
 }
 
 static void
@@ -129,7 +145,7 @@ try_again(es_pipeline_t *pipeline, es_batch_t *batch, const es_result_t *result)
     batch->state = ES_BATCH_WAITING;
     pipeline->waiting++;
     es_stats_add(&pipeline->stats->retried, 1);
-    log_failure(pipeline, target, "it failed and is tried again", result->message);
+    pipeline->failure_told |= log_failure(pipeline, target, ES_FAILURE_RETRY, result->message);
     if (asked_to_wait || !others_left) {
         back_off(pipeline, result->retry_after_ns);
     }
@@ -151,14 +167,14 @@ done(es_delivery_t *delivery, const es_result_t *result)
 
     case ES_REJECTED:
         rejected = batch->spans;
-        log_failure(pipeline, delivery->target, "a batch was rejected", result->message);
+        log_failure(pipeline, delivery->target, ES_FAILURE_REJECTED, result->message);
         break;
 
     case ES_DELIVERED:
+        es_stats_add(&pipeline->stats->batches, 1);
         es_stats_add(&pipeline->stats->bytes, delivery->body.len);
         if (result->message[0] != '\0' || rejected != 0) {
-            log_failure(pipeline, delivery->target, "a part of a batch was rejected",
-                        result->message);
+            log_failure(pipeline, delivery->target, ES_FAILURE_PARTIAL, result->message);
         }
         break;
     }
@@ -266,6 +282,9 @@ es_pipeline_turn(es_pipeline_t *pipeline, es_turn_t turn, uint64_t deadline_ns)
         }
         now = es_mono_ns();
     }
+    atomic_store_explicit(&gauges_of(pipeline)->in_flight, pipeline->in_flight,
+                          memory_order_relaxed);
+    atomic_store_explicit(&gauges_of(pipeline)->waiting, pipeline->waiting, memory_order_relaxed);
 }
 
 uint64_t

@@ -19,6 +19,14 @@ typedef enum es_turn {
     ES_TURN_FINISH, /* nothing new: wait for answers */
 } es_turn_t;
 
+/* What the log tells apart. */
+typedef enum es_failure {
+    ES_FAILURE_RETRY,
+    ES_FAILURE_REJECTED,
+    ES_FAILURE_PARTIAL,
+    ES_FAILURES,
+} es_failure_t;
+
 /* Private fields. */
 typedef struct es_pipeline {
     es_provider_t *provider;
@@ -38,7 +46,8 @@ typedef struct es_pipeline {
     uint64_t retry_at;
     uint64_t backoff_ns;
 
-    uint64_t logged_at; /* when a failure was last told; 0: never */
+    es_log_limit_t failure_limits[ES_FAILURES];
+    bool failure_told; /* the log says that it fails */
 } es_pipeline_t;
 
 bool es_pipeline_open(es_pipeline_t *pipeline, es_provider_t *provider, unsigned index,

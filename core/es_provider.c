@@ -36,12 +36,19 @@ es_generation_create(es_generation_t **result, const es_config_t *config, void *
     }
     generation->config = config;
     generation->stats = stats_area;
+    generation->created_ns = es_wall_ns();
     generation->locks = es_locks_create();
     generation->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 
     if (generation->locks < 0 || generation->wake < 0) {
         es_fail(error, "%s failed: %s", generation->locks < 0 ? "memfd_create()" : "eventfd()",
                 strerror(errno));
+        es_generation_destroy(generation);
+        return false;
+    }
+
+    if (!es_stats_open(generation->stats)) {
+        es_fail(error, "the area of the statistics is of another version");
         es_generation_destroy(generation);
         return false;
     }
@@ -139,6 +146,7 @@ es_provider_start(es_provider_t **result, es_generation_t *generation, const es_
         return false;
     }
     provider->slot = (unsigned) slot;
+    provider->stripe = &generation->stats->stripes[provider->slot % ES_STRIPES];
     es_producer_init(&provider->producer, &generation->queue, provider->slot);
 
     /* Without an exporter nothing is recorded (es_trace_http), and there is
@@ -213,19 +221,20 @@ es_provider_destroy(es_provider_t *provider)
 }
 
 void
-es_provider_push(es_provider_t *provider, uint16_t resource, es_str_t span)
+es_provider_push(es_provider_t *provider, es_span_kind_t kind, uint16_t resource, es_str_t span)
 {
     uint64_t one = 1;
     bool wake;
 
     switch (es_producer_push(&provider->producer, resource, span, &wake)) {
     case ES_PUSH_OK:
+        es_stats_add(&provider->stripe->queued[kind - 1], 1);
         break;
     case ES_PUSH_FULL:
-        es_stats_add(&provider->generation->stats->dropped[ES_DROP_QUEUE_FULL], 1);
+        es_stats_add(&provider->stripe->dropped[ES_DROP_QUEUE_FULL], 1);
         break;
     case ES_PUSH_CLOSED:
-        es_stats_add(&provider->generation->stats->dropped[ES_DROP_SHUTDOWN], 1);
+        es_stats_add(&provider->stripe->dropped[ES_DROP_SHUTDOWN], 1);
         break;
     }
     if (wake) {
@@ -250,4 +259,18 @@ es_provider_log(const es_provider_t *provider, es_log_level_t level, const char 
         }
     }
     provider->log.write(provider->log.data, level, text);
+}
+
+#define LOG_PERIOD (60 * ES_SECOND)
+
+bool
+es_log_limit_take(es_log_limit_t *limit)
+{
+    uint64_t now = es_mono_ns();
+
+    if (limit->logged_at != 0 && now - limit->logged_at < LOG_PERIOD) {
+        return false;
+    }
+    limit->logged_at = now;
+    return true;
 }

@@ -15,6 +15,7 @@
 /* Made in the parent, read-only after the fork. */
 struct es_generation {
     const es_config_t *config;
+    uint64_t created_ns; /* wall clock */
     es_queue_t queue;
     es_stats_t *stats;
     int locks;          /* memfd, see es_leader.h */
@@ -30,6 +31,7 @@ struct es_provider {
     es_id_generator_t ids;
     es_producer_t producer;
     unsigned slot;
+    es_stripe_t *stripe; /* of the counters */
     pthread_t thread;
     bool stuck;               /* the thread did not end and goes on using all this */
     int stop;                 /* eventfd: readable once the process is to stop */
@@ -38,11 +40,20 @@ struct es_provider {
 };
 
 /* Puts a finished span into the queue, or counts it. Any thread. */
-void es_provider_push(es_provider_t *provider, uint16_t resource, es_str_t span);
+void es_provider_push(es_provider_t *provider, es_span_kind_t kind, uint16_t resource,
+                      es_str_t span);
 
 /* One line to the server's log, control characters made harmless. */
 void es_provider_log(const es_provider_t *provider, es_log_level_t level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* One line a minute at most per cause: each cause has its own of these, zeroed. */
+typedef struct es_log_limit {
+    uint64_t logged_at;
+} es_log_limit_t;
+
+/* Is it time for a line? Then it counts as written. */
+bool es_log_limit_take(es_log_limit_t *limit);
 
 /* ---- es_exporter.c */
 

@@ -237,6 +237,30 @@ es_queue_pending(const es_queue_t *queue, uint32_t chunk, unsigned exporter)
     return range;
 }
 
+uint64_t
+es_queue_pending_bytes(const es_queue_t *queue, unsigned exporter)
+{
+    uint64_t bytes = 0;
+
+    for (uint32_t i = 0; i < es_queue_used(queue); i++) {
+        es_range_t range = es_queue_pending(queue, i, exporter);
+
+        bytes += range.from < range.to ? range.to - range.from : 0;
+    }
+    return bytes;
+}
+
+uint32_t
+es_queue_taken(const es_queue_t *queue)
+{
+    uint32_t taken = 0;
+
+    for (uint32_t i = 0; i < es_queue_used(queue); i++) {
+        taken += state_of(queue, i) != STATE_FREE;
+    }
+    return taken;
+}
+
 bool
 es_queue_read(const es_queue_t *queue, es_range_t *range, es_record_t *record, uint64_t *corrupt)
 {

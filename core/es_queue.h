@@ -42,6 +42,15 @@ typedef struct es_chunk {
     _Atomic uint32_t sealed; /* which seal it was: tells the oldest chunk */
 } es_chunk_t;
 
+/* How an exporter stands; the leader's to write. */
+typedef struct es_exporter_gauges {
+    _Atomic uint32_t in_flight; /* batches at the destination */
+    _Atomic uint32_t waiting;   /* batches to be sent (again) */
+    _Atomic uint32_t failing;   /* every endpoint fails */
+    _Atomic uint64_t spool_bytes;
+    _Atomic uint64_t spool_spans;
+} es_exporter_gauges_t;
+
 /* The area's beginning; the states, the chunks and the data follow it. */
 typedef struct es_queue_shared {
     uint32_t chunks;
@@ -50,9 +59,13 @@ typedef struct es_queue_shared {
     _Atomic uint32_t seals;    /* chunks sealed so far, wraps */
     _Atomic uint32_t used;     /* no chunk from here on was ever claimed */
 
-    /* Leadership; see es_leader.h. */
-    _Atomic uint32_t leading;       /* set by a leader, cleared when it leaves in order */
-    _Atomic uint32_t leader_deaths; /* in a row, without an acknowledgement between */
+    /* Leadership; see es_leader.h. The leader writes here at every turn, so it is
+     * not in the line that producers read. */
+    _Alignas(64) _Atomic uint32_t leading; /* set by a leader, cleared when it leaves in order */
+    _Atomic uint32_t leader_deaths;        /* in a row, without an acknowledgement between */
+    _Atomic uint32_t leader_pid;           /* 0: nobody leads */
+    _Atomic uint64_t heartbeat_ns;         /* when it last turned, monotonic */
+    es_exporter_gauges_t gauges[ES_EXPORTERS_MAX];
 } es_queue_shared_t;
 
 /* A process's view of the area. */
@@ -126,6 +139,12 @@ es_queue_used(const es_queue_t *queue)
 /* What exporter `e` has not had of a chunk: [tail, head), empty if from >= to
  * (a leader died while it reclaimed the chunk). */
 es_range_t es_queue_pending(const es_queue_t *queue, uint32_t chunk, unsigned exporter);
+
+/* Sum of the above over all chunks, in bytes. */
+uint64_t es_queue_pending_bytes(const es_queue_t *queue, unsigned exporter);
+
+/* How many chunks are not free. */
+uint32_t es_queue_taken(const es_queue_t *queue);
 
 /* Reads the record at range->from and moves from behind it. False at the end,
  * and at a contradiction: then from becomes `to` and *corrupt grows by one. */

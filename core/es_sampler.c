@@ -13,15 +13,25 @@ es_randomness(const uint8_t trace_id[ES_TRACE_ID_LEN])
     return be64toh(value) & (ES_THRESHOLD_NEVER - 1);
 }
 
-bool
+es_decision_t
 es_sampler_parentbased_traceidratio(const es_span_context_t *parent,
                                     const uint8_t trace_id[ES_TRACE_ID_LEN], uint64_t threshold)
 {
     if (parent != NULL) {
-        return (parent->flags & ES_FLAG_SAMPLED) != 0;
+        return (parent->flags & ES_FLAG_SAMPLED) != 0 ? ES_DECISION_PARENT_SAMPLED
+                                                      : ES_DECISION_PARENT_UNSAMPLED;
     }
-    return es_randomness(trace_id) >= threshold;
+    return es_randomness(trace_id) >= threshold ? ES_DECISION_RATIO_SAMPLED
+                                                : ES_DECISION_RATIO_UNSAMPLED;
 }
+
+const es_decision_info_t es_decisions[ES_DECISIONS] = {
+    [ES_DECISION_PARENT_SAMPLED] = {"parent", true},
+    [ES_DECISION_PARENT_UNSAMPLED] = {"parent", false},
+    [ES_DECISION_RATIO_SAMPLED] = {"ratio", true},
+    [ES_DECISION_RATIO_UNSAMPLED] = {"ratio", false},
+    [ES_DECISION_OFF] = {"off", false},
+};
 
 bool
 es_parse_sample_rate(es_str_t text, uint64_t *threshold, es_error_t *error)

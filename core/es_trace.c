@@ -53,20 +53,19 @@ es_trace_join(es_trace_t *trace, const es_carrier_t *carrier, const es_pool_t *p
 void
 es_trace_decide(es_trace_t *trace, bool on, uint64_t threshold)
 {
-    bool sampled;
-
     if (trace->sealed || trace->kept) {
         return;
     }
     if (threshold == ES_THRESHOLD_DEFAULT) {
         threshold = trace->provider->generation->config->threshold;
     }
-    sampled = on
-              && es_sampler_parentbased_traceidratio(trace->has_parent ? &trace->parent : NULL,
-                                                     trace->span.trace_id, threshold);
+    trace->decision =
+        on ? es_sampler_parentbased_traceidratio(trace->has_parent ? &trace->parent : NULL,
+                                                 trace->span.trace_id, threshold)
+           : ES_DECISION_OFF;
     trace->decided = true;
     trace->span.flags &= (uint8_t) ~ES_FLAG_SAMPLED;
-    if (sampled) {
+    if (es_decisions[trace->decision].sampled) {
         trace->span.flags |= ES_FLAG_SAMPLED;
     }
 }
@@ -88,6 +87,9 @@ es_trace_redirected(es_trace_t *trace)
 void
 es_trace_seal(es_trace_t *trace)
 {
+    if (trace->decided && !trace->sealed) {
+        es_stats_add(&trace->provider->stripe->decisions[trace->decision], 1);
+    }
     trace->sealed = true;
 }
 
@@ -147,6 +149,6 @@ es_trace_http(const es_trace_t *trace, const es_http_t *http)
         span.end_ns = span.start_ns;
     }
 
-    es_provider_push(trace->provider, http->resource,
+    es_provider_push(trace->provider, http->kind, http->resource,
                      es_http_write_span(buffer, &span, http, wall_offset_ns));
 }

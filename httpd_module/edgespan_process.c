@@ -69,18 +69,19 @@ shared_area(apr_size_t size, es_error_t *error)
     return area;
 }
 
-/* The statistics survive restarts. The version is part of the key: another one
- * of the module, loaded by a restart, may lay them out differently. */
+/* The statistics survive restarts. A restart may also load another build of the
+ * module, that lays them out differently: then they begin anew, and the old ones
+ * stay for the children that still count there. */
 static void *
 stats_area(es_error_t *error)
 {
-    static const char key[] = "edgespan-stats-" EDGESPAN_VERSION;
+    static const char key[] = "edgespan-stats";
     void **retained = ap_retained_data_get(key);
 
     if (retained == NULL) {
         retained = ap_retained_data_create(key, sizeof(*retained));
     }
-    if (*retained == NULL) {
+    if (*retained == NULL || !es_stats_area_fits(*retained)) {
         *retained = shared_area(es_stats_area_size(), error);
     }
     return *retained;

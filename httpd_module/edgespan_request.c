@@ -393,6 +393,7 @@ edgespan_log_transaction(request_rec *r)
     if (trace == NULL || !trace->decided) {
         return DECLINED;
     }
+    es_trace_seal(trace);
     request = attach(last, trace);
     if (!request->shown) {
         show_ids(last, request);

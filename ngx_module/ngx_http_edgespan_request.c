@@ -187,6 +187,7 @@ ngx_http_edgespan_log_handler(ngx_http_request_t *r)
     }
 
     ngx_http_edgespan_decide(r, ctx);
+    es_trace_seal(ctx->trace);
 
     if (es_trace_sampled(ctx->trace)) {
         ngx_http_edgespan_end_request(r, ctx);

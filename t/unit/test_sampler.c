@@ -3,6 +3,15 @@
 #include "es_id.h"
 #include "es_sampler.h"
 
+static bool
+sampled_by(const es_span_context_t *parent, const uint8_t trace_id[ES_TRACE_ID_LEN], uint64_t t)
+{
+    es_decision_t decision = es_sampler_parentbased_traceidratio(parent, trace_id, t);
+
+    assert_string_equal(es_decisions[decision].token, parent != NULL ? "parent" : "ratio");
+    return es_decisions[decision].sampled;
+}
+
 static uint64_t
 threshold(const char *rate)
 {
@@ -168,8 +177,7 @@ randomness(void **state)
     (void) state;
     assert_int_equal(es_randomness(id), UINT64_C(0xce929d0e0e4736));
     for (size_t i = 0; i < UNIT_COUNT(rows); i++) {
-        assert_int_equal(es_sampler_parentbased_traceidratio(NULL, id, rows[i].threshold),
-                         rows[i].sampled);
+        assert_int_equal(sampled_by(NULL, id, rows[i].threshold), rows[i].sampled);
     }
 
     /* Only the low 56 bits count. */
@@ -179,10 +187,10 @@ randomness(void **state)
     memset(most + 9, 0xff, 7);
     assert_int_equal(es_randomness(least), 0);
     assert_int_equal(es_randomness(most), UINT64_C(0xffffffffffffff));
-    assert_true(es_sampler_parentbased_traceidratio(NULL, least, 0));
-    assert_false(es_sampler_parentbased_traceidratio(NULL, least, 1));
-    assert_true(es_sampler_parentbased_traceidratio(NULL, most, UINT64_C(0xffffffffffffff)));
-    assert_false(es_sampler_parentbased_traceidratio(NULL, most, ES_THRESHOLD_NEVER));
+    assert_true(sampled_by(NULL, least, 0));
+    assert_false(sampled_by(NULL, least, 1));
+    assert_true(sampled_by(NULL, most, UINT64_C(0xffffffffffffff)));
+    assert_false(sampled_by(NULL, most, ES_THRESHOLD_NEVER));
 }
 
 /* The sampled bit decides, whatever the other bits and the threshold say. */
@@ -197,8 +205,7 @@ parent_decides(void **state)
         for (unsigned i = 0; i < 2; i++) {
             uint64_t t = i == 0 ? 0 : ES_THRESHOLD_NEVER;
 
-            assert_int_equal(es_sampler_parentbased_traceidratio(&parent, parent.trace_id, t),
-                             flags & 1);
+            assert_int_equal(sampled_by(&parent, parent.trace_id, t), flags & 1);
         }
     }
 }
@@ -224,7 +231,7 @@ share(void **state)
             uint8_t id[ES_TRACE_ID_LEN];
 
             es_trace_id_new(&ids, id);
-            sampled += es_sampler_parentbased_traceidratio(NULL, id, t);
+            sampled += sampled_by(NULL, id, t);
         }
         difference = sampled - mean;
         if (difference * difference > 9 * variance) {

@@ -172,7 +172,7 @@ serve(unsigned seed)
         if (id >= IDS_MAX) {
             break;
         }
-        es_provider_push(provider, 0, es_str(span, write_span(span, id, size)));
+        es_provider_push(provider, ES_KIND_SERVER, 0, es_str(span, write_span(span, id, size)));
         atomic_store(&storm->pushed[id], 1);
 
         if (unit_random_below(&random, 4) == 0) {
