@@ -50,6 +50,9 @@ edgespan_merge_dir_config(apr_pool_t *p, void *base_conf, void *add_conf)
     if (add->route == NULL) {
         conf->route = base->route;
     }
+    if (add->status == EDGESPAN_STATUS_UNSET) {
+        conf->status = base->status;
+    }
     return conf;
 }
 
@@ -397,5 +400,9 @@ const command_rec edgespan_commands[] = {
                   "the name and the value of a span attribute, with %{variables}"),
     AP_INIT_FLAG("OtelUpstreamSpan", set_upstream_span, NULL, ANYWHERE,
                  "a span for the upstream of a proxied request: On (the default) or Off"),
+
+    /* Beside core's: httpd calls both. */
+    AP_INIT_RAW_ARGS("SetHandler", edgespan_set_handler, NULL, OR_FILEINFO,
+                     EDGESPAN_STATUS_HANDLER ": what tracing did so far"),
     {NULL},
 };

@@ -99,6 +99,9 @@ context_mode(const edgespan_dir_conf_t *conf, int taking_part)
 static int
 takes_part(const edgespan_dir_conf_t *conf)
 {
+    if (conf->status > EDGESPAN_STATUS_OFF) {
+        return 0; /* to look does not change what is seen */
+    }
     return records(conf) || context_mode(conf, 0) != ES_CONTEXT_IGNORE;
 }
 

@@ -22,6 +22,8 @@ register_hooks(apr_pool_t *p)
     ap_hook_header_parser(edgespan_header_parser, NULL, NULL, APR_HOOK_FIRST);
     ap_hook_fixups(edgespan_fixups, fixups_before, NULL, APR_HOOK_REALLY_LAST);
 
+    ap_hook_handler(edgespan_status_handler, NULL, NULL, APR_HOOK_MIDDLE);
+
     /* Before mod_log_config, which is to find OTEL_... in place. */
     ap_hook_log_transaction(edgespan_log_transaction, NULL, NULL, APR_HOOK_REALLY_FIRST);
 

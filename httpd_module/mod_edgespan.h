@@ -7,6 +7,7 @@
  *   edgespan_request.c   a request's way: join, decide, inject, end
  *   edgespan_proxy.c     mod_proxy: the tries of an upstream
  *   edgespan_span.c      what a request says in its SERVER span
+ *   edgespan_status.c    SetHandler otel-status
  *
  * Threads: a request may end on another thread than the one that handled it
  * (HTTP/2, event's write completion). All of its state is in its pool. */
@@ -40,6 +41,15 @@ typedef enum {
 
 #define EDGESPAN_UNSET (-1)
 
+typedef enum {
+    EDGESPAN_STATUS_UNSET,
+    EDGESPAN_STATUS_OFF,   /* SetHandler says something else */
+    EDGESPAN_STATUS_LOCAL, /* no rule says who may see it */
+    EDGESPAN_STATUS_RULES  /* its section has access rules */
+} edgespan_status_e;
+
+#define EDGESPAN_STATUS_HANDLER "otel-status"
+
 typedef struct {
     const char *key;
     ap_expr_info_t *value;
@@ -57,6 +67,7 @@ typedef struct {
     apr_array_header_t *attributes; /* of edgespan_attribute_t; NULL: unset */
     int upstream_span;              /* 0, 1, or EDGESPAN_UNSET */
     const char *route;              /* of the innermost <Location>; NULL: none */
+    edgespan_status_e status;       /* SetHandler otel-status */
 } edgespan_dir_conf_t;
 
 /* Per server. */
@@ -155,6 +166,13 @@ int edgespan_is_proxied(const request_rec *r);
 /* The span id that the upstream is to see as its parent. Called again, it gives
  * the same. */
 const uint8_t *edgespan_upstream_id(request_rec *r, edgespan_request_t *request);
+
+/* -------------------------------------------------------------- status --- */
+
+/* Reads along with core's SetHandler. */
+const char *edgespan_set_handler(cmd_parms *cmd, void *dir_conf, const char *args);
+
+int edgespan_status_handler(request_rec *r);
 
 /* --------------------------------------------------------------- spans --- */
 

@@ -13,6 +13,7 @@
  *   ngx_http_edgespan_upstream.c   when each try of an upstream began and ended
  *   ngx_http_edgespan_span.c       what a finished request says in its spans
  *   ngx_http_edgespan_variables.c  $otel_*
+ *   ngx_http_edgespan_status.c     otel_status
  */
 
 
@@ -65,6 +66,9 @@ typedef struct {
 
     /* some place records spans */
     unsigned                        traced:1;
+
+    /* some place shows the status */
+    unsigned                        status:1;
 } ngx_http_edgespan_main_conf_t;
 
 
@@ -77,6 +81,10 @@ typedef struct {
     ngx_array_t                    *attrs;           /* of ..._attr_t */
     ngx_flag_t                      upstream_span;
     ngx_str_t                       route;
+
+    /* otel_status; a format that is not given is the request's to choose */
+    ngx_uint_t                      status_format;
+    unsigned                        status:1;
 } ngx_http_edgespan_loc_conf_t;
 
 
@@ -151,6 +159,8 @@ char *ngx_http_edgespan_trace_context(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_edgespan_span_attr(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+char *ngx_http_edgespan_status(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 
 ngx_int_t ngx_http_edgespan_add_zones(ngx_conf_t *cf,
     ngx_http_edgespan_main_conf_t *mcf);
@@ -185,6 +195,8 @@ void ngx_http_edgespan_end_request(ngx_http_request_t *r,
     ngx_http_edgespan_ctx_t *ctx);
 
 ngx_int_t ngx_http_edgespan_add_variables(ngx_conf_t *cf);
+
+ngx_int_t ngx_http_edgespan_init_status(ngx_conf_t *cf);
 
 
 static ngx_inline ngx_uint_t

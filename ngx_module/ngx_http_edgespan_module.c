@@ -84,6 +84,13 @@ static ngx_command_t  ngx_http_edgespan_commands[] = {
       offsetof(ngx_http_edgespan_loc_conf_t, upstream_span),
       NULL },
 
+    { ngx_string("otel_status"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS|NGX_CONF_TAKE1,
+      ngx_http_edgespan_status,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
       ngx_null_command
 };
 
@@ -259,6 +266,7 @@ ngx_http_edgespan_create_loc_conf(ngx_conf_t *cf)
      *
      *     lcf->span_name = NULL;
      *     lcf->attrs = NULL;
+     *     lcf->status = 0;
      */
 
     lcf->threshold = ES_THRESHOLD_DEFAULT;
@@ -266,6 +274,7 @@ ngx_http_edgespan_create_loc_conf(ngx_conf_t *cf)
     lcf->sample_rate = NGX_CONF_UNSET_PTR;
     lcf->context = NGX_CONF_UNSET_UINT;
     lcf->upstream_span = NGX_CONF_UNSET;
+    lcf->status_format = NGX_CONF_UNSET_UINT;
 
     return lcf;
 }
@@ -354,6 +363,13 @@ ngx_http_edgespan_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         conf->attrs = prev->attrs;
     }
 
+    /* to look does not change what is seen */
+
+    if (conf->status) {
+        conf->trace = NULL;
+        conf->context = ES_CONTEXT_IGNORE;
+    }
+
     if (ngx_http_edgespan_set_route(cf, prev, conf) != NGX_OK) {
         return NGX_CONF_ERROR;
     }
@@ -409,7 +425,8 @@ ngx_http_edgespan_init(ngx_conf_t *cf)
 
     if (ngx_http_edgespan_find_realip(cf, mcf) != NGX_OK
         || ngx_http_edgespan_add_zones(cf, mcf) != NGX_OK
-        || ngx_http_edgespan_wrap_upstreams(cf, mcf) != NGX_OK)
+        || ngx_http_edgespan_wrap_upstreams(cf, mcf) != NGX_OK
+        || ngx_http_edgespan_init_status(cf) != NGX_OK)
     {
         return NGX_ERROR;
     }

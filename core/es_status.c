@@ -1,0 +1,406 @@
+/* The status of a server, for people and programs: one tree of facts, written as
+ * JSON or as lines of "path value", so that both have the same names. */
+
+#include "es_clock.h"
+#include "es_protocol.h"
+#include "es_provider.h"
+#include "es_sampler.h"
+#include "es_utf8.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+/* ---------------------------------------------------------------- facts --- */
+
+/* Jansson takes NULL for a value and reports it: one failure of all is enough to
+ * know that the page would lack something. */
+typedef struct es_page {
+    const es_generation_t *generation;
+    uint64_t wall_ns, mono_ns;
+    bool failed;
+} es_page_t;
+
+static void
+put(es_page_t *page, json_t *object, const char *key, json_t *value)
+{
+    page->failed |= json_object_set_new(object, key, value) != 0;
+}
+
+/* An object or an array to be filled; NULL if that failed. */
+static json_t *
+put_new(es_page_t *page, json_t *object, const char *key, json_t *value)
+{
+    if (json_object_set_new(object, key, value) != 0) {
+        page->failed = true;
+        return NULL;
+    }
+    return value;
+}
+
+static json_t *
+put_object(es_page_t *page, json_t *object, const char *key)
+{
+    return put_new(page, object, key, json_object());
+}
+
+static json_t *
+put_array(es_page_t *page, json_t *object, const char *key)
+{
+    return put_new(page, object, key, json_array());
+}
+
+static void
+append(es_page_t *page, json_t *array, json_t *value)
+{
+    page->failed |= json_array_append_new(array, value) != 0;
+}
+
+static void
+put_number(es_page_t *page, json_t *object, const char *key, uint64_t value)
+{
+    put(page, object, key, json_integer((json_int_t) value));
+}
+
+static void
+put_counter(es_page_t *page, json_t *object, const char *key, const _Atomic uint64_t *counter)
+{
+    put_number(page, object, key, es_stats_get(counter));
+}
+
+/* To the millisecond. */
+static void
+put_seconds(es_page_t *page, json_t *object, const char *key, uint64_t ns)
+{
+    put(page, object, key, json_real((double) (ns / ES_MS) / 1000));
+}
+
+/* RFC 3339, UTC, milliseconds; 0 is null. */
+static void
+put_time(es_page_t *page, json_t *object, const char *key, uint64_t wall_ns)
+{
+    time_t seconds = (time_t) (wall_ns / ES_SECOND);
+    char date[32], text[64];
+    struct tm tm;
+
+    if (wall_ns == 0 || gmtime_r(&seconds, &tm) == NULL) {
+        put(page, object, key, json_null());
+        return;
+    }
+    strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &tm);
+    snprintf(text, sizeof(text), "%s.%03uZ", date, (unsigned) (wall_ns % ES_SECOND / ES_MS));
+    put(page, object, key, json_string(text));
+}
+
+/* Others' words: one line of valid UTF-8. */
+static void
+put_text(es_page_t *page, json_t *object, const char *key, const char *text)
+{
+    es_utf8_t utf8 = es_utf8_measure(es_cstr(text), SIZE_MAX);
+    char *clean = malloc(utf8.size + 1);
+
+    if (clean == NULL) {
+        page->failed = true;
+        return;
+    }
+    es_utf8_write((uint8_t *) clean, utf8);
+    for (size_t i = 0; i < utf8.size; i++) {
+        if ((unsigned char) clean[i] < 0x20 || clean[i] == 0x7f) {
+            clean[i] = ' ';
+        }
+    }
+    put(page, object, key, json_stringn(clean, utf8.size));
+    free(clean);
+}
+
+static uint64_t
+since(uint64_t then_ns, uint64_t now_ns)
+{
+    return now_ns > then_ns ? now_ns - then_ns : 0;
+}
+
+static void
+put_server(es_page_t *page, json_t *root)
+{
+    const es_stats_t *stats = page->generation->stats;
+    uint64_t started_ns = es_stats_get(&stats->started_ns);
+    json_t *server = put_object(page, root, "server");
+
+    put_text(page, server, "product", page->generation->config->product);
+    put(page, server, "version", json_string(EDGESPAN_VERSION));
+    put_time(page, server, "time", page->wall_ns);
+    put_time(page, server, "started", started_ns);
+    put_seconds(page, server, "uptime_seconds", since(started_ns, page->wall_ns));
+    put_time(page, server, "configured", page->generation->created_ns);
+}
+
+static void
+put_leader(es_page_t *page, json_t *root)
+{
+    const es_generation_t *generation = page->generation;
+    const es_queue_shared_t *shared = generation->queue.shared;
+    uint64_t heartbeat_ns = es_stats_get(&shared->heartbeat_ns);
+    uint32_t pid = atomic_load_explicit(&shared->leader_pid, memory_order_relaxed);
+    json_t *leader = put_object(page, root, "leader");
+
+    put(page, leader, "pid", pid != 0 ? json_integer(pid) : json_null());
+    if (heartbeat_ns != 0) {
+        put_seconds(page, leader, "heartbeat_age_seconds", since(heartbeat_ns, page->mono_ns));
+    } else {
+        put(page, leader, "heartbeat_age_seconds", json_null());
+    }
+    put_number(page, leader, "deaths_in_a_row", atomic_load(&shared->leader_deaths));
+    put_seconds(page, leader, "cpu_seconds", es_stats_get(&generation->stats->cpu_ns));
+}
+
+static void
+put_drops(es_page_t *page, json_t *object, const es_exporter_stats_t *exporter)
+{
+    json_t *dropped = put_object(page, object, "dropped");
+
+    for (unsigned i = 0; i < ES_DROPS; i++) {
+        put_number(page, dropped, es_drop_token((es_drop_t) i),
+                   exporter != NULL ? es_stats_get(&exporter->dropped[i])
+                                    : es_stats_dropped(page->generation->stats, (es_drop_t) i));
+    }
+}
+
+static uint64_t
+sum_decisions(const es_stats_t *stats, es_decision_t decision)
+{
+    uint64_t sum = 0;
+
+    for (unsigned i = 0; i < ES_STRIPES; i++) {
+        sum += es_stats_get(&stats->stripes[i].decisions[decision]);
+    }
+    return sum;
+}
+
+static uint64_t
+sum_queued(const es_stats_t *stats, es_span_kind_t kind)
+{
+    uint64_t sum = 0;
+
+    for (unsigned i = 0; i < ES_STRIPES; i++) {
+        sum += es_stats_get(&stats->stripes[i].queued[kind - 1]);
+    }
+    return sum;
+}
+
+static void
+put_spans(es_page_t *page, json_t *root)
+{
+    const es_stats_t *stats = page->generation->stats;
+    json_t *spans = put_object(page, root, "spans"), *decided, *queued;
+    uint64_t counts[ES_DECISIONS], started = 0, sampled = 0;
+
+    for (unsigned i = 0; i < ES_DECISIONS; i++) {
+        counts[i] = sum_decisions(stats, (es_decision_t) i);
+        started += counts[i];
+        sampled += es_decisions[i].sampled ? counts[i] : 0;
+    }
+    put_number(page, spans, "started", started);
+    put_number(page, spans, "sampled", sampled);
+
+    decided = put_object(page, spans, "decided");
+    for (unsigned i = 0; i < ES_DECISIONS; i++) {
+        char key[64];
+
+        snprintf(key, sizeof(key), "%s_%s", es_decisions[i].token,
+                 es_decisions[i].sampled ? "sampled" : "unsampled");
+        put_number(page, decided, key, counts[i]);
+    }
+
+    queued = put_object(page, spans, "queued");
+    put_number(page, queued, "server", sum_queued(stats, ES_KIND_SERVER));
+    put_number(page, queued, "client", sum_queued(stats, ES_KIND_CLIENT));
+    put_number(page, queued, "internal", sum_queued(stats, ES_KIND_INTERNAL));
+    put_drops(page, spans, NULL);
+}
+
+static void
+put_queue(es_page_t *page, json_t *root)
+{
+    const es_queue_t *queue = &page->generation->queue;
+    uint32_t chunks = queue->shared->chunks, taken = es_queue_taken(queue);
+    json_t *object = put_object(page, root, "queue");
+
+    put_number(page, object, "size_bytes", (uint64_t) chunks * ES_CHUNK_SIZE);
+    put_number(page, object, "chunks", chunks);
+    put_number(page, object, "chunks_free", chunks - taken);
+    put_number(page, object, "fill_percent", chunks != 0 ? (uint64_t) taken * 100 / chunks : 0);
+}
+
+static const char *
+state_of(const es_exporter_gauges_t *gauges, const es_exporter_stats_t *stats)
+{
+    if (atomic_load_explicit(&gauges->failing, memory_order_relaxed)) {
+        return "failing";
+    }
+    return es_stats_get(&stats->succeeded_ns) != 0 ? "working" : "idle";
+}
+
+static json_t *
+exporter_facts(es_page_t *page, unsigned index)
+{
+    const es_generation_t *generation = page->generation;
+    const es_exporter_config_t *config = generation->config->exporters[index];
+    const es_exporter_gauges_t *gauges = &generation->queue.shared->gauges[index];
+    const es_exporter_stats_t *stats = &generation->stats->exporters[index];
+    json_t *exporter = json_object(), *endpoints, *last_error, *spool;
+    char text[ES_LAST_ERROR_SIZE] = "";
+    uint64_t error_ns;
+
+    endpoints = put_array(page, exporter, "endpoints");
+    for (unsigned i = 0; i < config->targets_count; i++) {
+        append(page, endpoints, json_string(config->targets[i].name));
+    }
+    put(page, exporter, "protocol", json_string(config->protocol->name));
+    put(page, exporter, "state", json_string(state_of(gauges, stats)));
+    put_number(page, exporter, "queued_bytes", es_queue_pending_bytes(&generation->queue, index));
+    put_number(page, exporter, "waiting_batches", atomic_load(&gauges->waiting));
+    put_number(page, exporter, "in_flight_batches", atomic_load(&gauges->in_flight));
+    put_counter(page, exporter, "sent_spans", &stats->sent);
+    put_counter(page, exporter, "sent_batches", &stats->batches);
+    put_counter(page, exporter, "sent_bytes", &stats->bytes);
+    put_counter(page, exporter, "retried_batches", &stats->retried);
+    put_drops(page, exporter, stats);
+
+    spool = put_object(page, exporter, "spool");
+    put_counter(page, spool, "bytes", &gauges->spool_bytes);
+    put_counter(page, spool, "spans", &gauges->spool_spans);
+    put_counter(page, spool, "spooled_spans", &stats->spooled);
+
+    put_time(page, exporter, "last_success", es_stats_get(&stats->succeeded_ns));
+    last_error = put_object(page, exporter, "last_error");
+    if (!es_last_error_get(&stats->last_error, &error_ns, text)) {
+        error_ns = 0;
+    }
+    put_time(page, last_error, "time", error_ns);
+    put_text(page, last_error, "message", text);
+    return exporter;
+}
+
+static json_t *
+facts(es_page_t *page)
+{
+    json_t *root = json_object(), *exporters;
+
+    put_server(page, root);
+    put_leader(page, root);
+    put_spans(page, root);
+    put_queue(page, root);
+    exporters = put_array(page, root, "exporters");
+    for (unsigned i = 0; i < page->generation->config->exporters_count; i++) {
+        append(page, exporters, exporter_facts(page, i));
+    }
+    if (page->failed) {
+        json_decref(root);
+        return NULL;
+    }
+    return root;
+}
+
+/* ----------------------------------------------------------------- text --- */
+
+#define VALUE_COLUMN 40
+#define PATH_SIZE 128
+
+static void
+write_value(FILE *out, const json_t *value)
+{
+    switch (json_typeof(value)) {
+    case JSON_STRING:
+        fputs(json_string_value(value), out);
+        break;
+    case JSON_INTEGER:
+        fprintf(out, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
+        break;
+    case JSON_REAL:
+        fprintf(out, "%.3f", json_real_value(value));
+        break;
+    default:
+        fputs("-", out);
+    }
+}
+
+/* "spans.queued.server   12": the path, then the value in a column. */
+static void
+write_lines(FILE *out, const char *path, json_t *value)
+{
+    char below[PATH_SIZE];
+    const char *key;
+    json_t *member;
+    size_t i;
+
+    switch (json_typeof(value)) {
+    case JSON_OBJECT:
+        json_object_foreach(value, key, member)
+        {
+            snprintf(below, sizeof(below), "%s.%s", path, key);
+            write_lines(out, below, member);
+        }
+        break;
+    case JSON_ARRAY:
+        json_array_foreach(value, i, member)
+        {
+            snprintf(below, sizeof(below), "%s.%zu", path, i);
+            write_lines(out, below, member);
+        }
+        break;
+    default:
+        fprintf(out, "%-*s ", VALUE_COLUMN, path);
+        write_value(out, value);
+        fputc('\n', out);
+    }
+}
+
+static void
+write_text(FILE *out, json_t *root)
+{
+    const char *key, *separator = "";
+    json_t *member;
+
+    json_object_foreach(root, key, member)
+    {
+        fputs(separator, out);
+        write_lines(out, key, member);
+        separator = "\n";
+    }
+}
+
+/* ------------------------------------------------------------------ page --- */
+
+char *
+es_status(const es_generation_t *generation, es_status_format_t format, size_t *length)
+{
+    es_page_t page = {
+        .generation = generation,
+        .wall_ns = es_wall_ns(),
+        .mono_ns = es_mono_ns(),
+    };
+    json_t *root = facts(&page);
+    char *text = NULL;
+    FILE *out = root != NULL ? open_memstream(&text, length) : NULL;
+    bool ok;
+
+    if (out == NULL) {
+        json_decref(root);
+        return NULL;
+    }
+    if (format == ES_STATUS_JSON) {
+        page.failed = json_dumpf(root, out, JSON_INDENT(2) | JSON_REAL_PRECISION(15)) != 0;
+        fputc('\n', out);
+    } else {
+        write_text(out, root);
+    }
+    json_decref(root);
+
+    ok = !page.failed && !ferror(out);
+    if (fclose(out) != 0 || !ok) {
+        free(text);
+        return NULL;
+    }
+    return text;
+}
