@@ -73,6 +73,15 @@ es_batch_free(es_batch_t *batch)
 
 /* -------------------------------------------------------------- reading --- */
 
+/* Several batches fit into any spool. */
+static size_t
+bytes_max(const es_exporter_config_t *config)
+{
+    uint64_t share = config->spool_max / 8;
+
+    return config->spool != NULL && share < BATCH_BYTES_MAX ? (size_t) share : BATCH_BYTES_MAX;
+}
+
 bool
 es_reader_open(es_reader_t *reader, es_generation_t *generation, unsigned index)
 {
@@ -84,6 +93,7 @@ es_reader_open(es_reader_t *reader, es_generation_t *generation, unsigned index)
         .index = index,
         .spans_min = (unsigned) config->batch_size,
         .spans_max = (unsigned) config->batch_size * (config->batch_size_given ? 1 : BATCH_GROWTH),
+        .bytes_max = bytes_max(config),
         .one_resource = config->protocol->format->one_resource,
     };
     reader->read = calloc(chunks, sizeof(*reader->read));
@@ -105,9 +115,8 @@ es_reader_close(es_reader_t *reader)
     free(reader->records);
 }
 
-/* What the exporter has neither settled nor in a batch. */
-static es_range_t
-unread(const es_reader_t *reader, uint32_t chunk)
+es_range_t
+es_reader_unread(const es_reader_t *reader, uint32_t chunk)
 {
     es_range_t range = es_queue_pending(&reader->generation->queue, chunk, reader->index);
 
@@ -136,7 +145,7 @@ collect(es_reader_t *reader, bool flush, uint64_t *corrupt)
     bool full = false;
 
     for (uint32_t i = 0; i < chunks && !full; i++) {
-        es_range_t range = unread(reader, (reader->next_chunk + i) % chunks), *kept;
+        es_range_t range = es_reader_unread(reader, (reader->next_chunk + i) % chunks), *kept;
 
         if (range.from >= range.to) {
             continue;
@@ -146,7 +155,7 @@ collect(es_reader_t *reader, bool flush, uint64_t *corrupt)
         while (!full && es_queue_read(queue, &range, &reader->records[spans], &unreadable)) {
             bytes += reader->records[spans].span.len;
             spans++;
-            full = spans == reader->spans_max || bytes >= BATCH_BYTES_MAX;
+            full = spans == reader->spans_max || bytes >= reader->bytes_max;
         }
         kept->to = range.from;
     }

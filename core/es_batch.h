@@ -8,6 +8,7 @@
 
 #include "es_protocol.h"
 #include "es_provider.h"
+#include "es_spool.h"
 
 typedef enum es_batch_state {
     ES_BATCH_WAITING,
@@ -15,14 +16,24 @@ typedef enum es_batch_state {
     ES_BATCH_SETTLED, /* delivered or given up */
 } es_batch_state_t;
 
+/* Is it on the disk, whatever becomes of this copy? */
+typedef enum es_spooled_how {
+    ES_SPOOLED_NOT,
+    ES_SPOOLED_TAKEN,     /* this copy was read from there */
+    ES_SPOOLED_MEANWHILE, /* it went there while it was under way */
+} es_spooled_how_t;
+
 typedef struct es_batch {
     es_delivery_t delivery; /* first: `done` gets back to the batch */
     struct es_batch *next;
     void *owner;
     es_batch_state_t state;
     unsigned spans;
-    es_buffer_t otlp; /* the spans as OTLP protobuf */
-    es_buffer_t wire; /* what is sent, if that is anything else */
+    unsigned failed_to_prepare; /* how often */
+    es_buffer_t otlp;           /* the spans as OTLP protobuf */
+    es_buffer_t wire;           /* what is sent, if that is anything else */
+    es_spooled_how_t spooled;
+    es_spooled_t record;
     unsigned ranges_count;
     es_range_t ranges[];
 } es_batch_t;
@@ -38,6 +49,7 @@ typedef struct es_reader {
     es_generation_t *generation;
     unsigned index; /* the exporter's */
     unsigned spans_min, spans_max;
+    size_t bytes_max;     /* of the spans of a batch */
     bool one_resource;    /* per batch */
     uint64_t *read;       /* per chunk: how far records were collected */
     es_range_t *ranges;   /* that they came from, one per chunk at most */
@@ -50,6 +62,9 @@ typedef struct es_reader {
 /* False: no memory. */
 bool es_reader_open(es_reader_t *reader, es_generation_t *generation, unsigned index) ES_MUST_CHECK;
 void es_reader_close(es_reader_t *reader);
+
+/* What of a chunk is neither settled nor in a batch; empty if from >= to. */
+es_range_t es_reader_unread(const es_reader_t *reader, uint32_t chunk);
 
 /* The next batch, or NULL: there is nothing, less than a batch's worth and no
  * `flush`, or no memory: a later turn tries again. *corrupt grows by the runs

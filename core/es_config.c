@@ -93,6 +93,7 @@ es_config_log(const es_config_t *config, es_log_level_t level, const char *forma
     va_start(args, format);
     vsnprintf(text, sizeof(text), format, args);
     va_end(args);
+    es_make_printable(text);
     config->log.write(config->log.data, level, text);
 }
 

@@ -45,6 +45,12 @@ split(es_str_t text)
 }
 
 static bool
+ends_with(es_str_t s, es_str_t end)
+{
+    return s.len >= end.len && es_str_eq(es_str_from(s, s.len - end.len), end);
+}
+
+static bool
 is_stream(es_str_t endpoint)
 {
     return es_str_eq(endpoint, ES_STR("stdout")) || es_str_eq(endpoint, ES_STR("stderr"));
@@ -216,7 +222,8 @@ resolve_http(es_target_t *target, const es_protocol_t *protocol, const es_endpoi
 }
 
 static bool
-resolve(es_target_t *target, const es_protocol_t *protocol, bool verbatim, es_error_t *error)
+resolve(const es_config_t *config, es_target_t *target, const es_protocol_t *protocol,
+        bool verbatim, es_error_t *error)
 {
     es_str_t text = es_cstr(target->endpoint);
     es_endpoint_t endpoint = split(text);
@@ -235,18 +242,16 @@ resolve(es_target_t *target, const es_protocol_t *protocol, bool verbatim, es_er
         && !es_str_eq(endpoint.path, es_cstr(protocol->path))) {
         return refuse(target, "has a path, which protocol grpc has no use for", error);
     }
+    if (is_grpc(protocol) && ends_with(endpoint.authority, ES_STR(":4318"))) {
+        es_config_log(config, ES_LOG_WARN,
+                      "port 4318 speaks HTTP as a rule: \"protocol http/protobuf\" is missing?");
+    }
     return endpoint.unix_socket.data != NULL
                ? resolve_unix(target, protocol, &endpoint, error)
                : resolve_http(target, protocol, &endpoint, verbatim, error);
 }
 
 /* ------------------------------------------------------------ choosing --- */
-
-static bool
-ends_with(es_str_t s, es_str_t end)
-{
-    return s.len >= end.len && es_str_eq(es_str_from(s, s.len - end.len), end);
-}
 
 es_str_t
 es_endpoint_infer(const es_target_t *target, bool *open)
@@ -330,7 +335,7 @@ es_endpoint_resolve(es_exporter_config_t *exporter, es_error_t *error)
         es_target_t *target = &exporter->targets[i];
         char *given;
 
-        if (!resolve(target, exporter->protocol, exporter->verbatim, error)) {
+        if (!resolve(exporter->config, target, exporter->protocol, exporter->verbatim, error)) {
             return false;
         }
         if (exporter->variable == NULL && !es_exporter_given(exporter, "protocol")) {

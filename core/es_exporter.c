@@ -97,6 +97,14 @@ reclaim(es_exporter_t *exporter)
 }
 
 static void
+save(es_exporter_t *exporter)
+{
+    for (unsigned i = 0; i < exporter->count; i++) {
+        es_pipeline_save(&exporter->pipelines[i]);
+    }
+}
+
+static void
 abandon(es_exporter_t *exporter, es_drop_t reason)
 {
     for (unsigned i = 0; i < exporter->count; i++) {
@@ -236,8 +244,14 @@ stopping_turn(es_exporter_t *exporter)
         }
         return true;
     }
-    turn_all(exporter, alone && now + quiesce < deadline ? ES_TURN_DRAIN : ES_TURN_FINISH,
-             deadline);
+    if (alone && now + quiesce < deadline) {
+        turn_all(exporter, ES_TURN_DRAIN, deadline);
+    } else {
+        if (alone) {
+            save(exporter);
+        }
+        turn_all(exporter, ES_TURN_FINISH, deadline);
+    }
     return is_idle(exporter, alone);
 }
 

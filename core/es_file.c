@@ -44,38 +44,23 @@ typedef struct es_file {
     bool torn; /* it never will be: the next one begins with a newline */
 } es_file_t;
 
-typedef struct es_files {
-    es_file_t file[ES_ENDPOINTS_MAX];
-    unsigned count;
-} es_files_t;
-
-static void
-file_init(es_file_t *file, const char *path)
-{
-    *file = (es_file_t){
-        .path = path,
-        .fd = strcmp(path, "stdout") == 0   ? STDOUT_FILENO
-              : strcmp(path, "stderr") == 0 ? STDERR_FILENO
-                                            : -1,
-    };
-    file->standard = file->fd >= 0;
-}
-
 static void *
 file_open(const es_exporter_config_t *exporter, struct es_transport *transport, es_error_t *error)
 {
-    es_files_t *files = calloc(1, sizeof(*files));
+    const char *path = exporter->targets[0].url; /* protocol "file" takes one */
+    es_file_t *file = calloc(1, sizeof(*file));
 
     (void) transport;
-    if (files == NULL) {
+    if (file == NULL) {
         es_fail(error, "no memory");
         return NULL;
     }
-    files->count = exporter->targets_count;
-    for (unsigned i = 0; i < files->count; i++) {
-        file_init(&files->file[i], exporter->targets[i].url);
-    }
-    return files;
+    file->path = path;
+    file->fd = strcmp(path, "stdout") == 0   ? STDOUT_FILENO
+               : strcmp(path, "stderr") == 0 ? STDERR_FILENO
+                                             : -1;
+    file->standard = file->fd >= 0;
+    return file;
 }
 
 /* One JSON object per line (OTLP file exporter, "JSON Lines"). */
@@ -271,8 +256,7 @@ reason(const es_file_t *file)
 static void
 file_send(void *sender, es_delivery_t *delivery)
 {
-    es_files_t *files = sender;
-    es_file_t *file = &files->file[delivery->target];
+    es_file_t *file = sender;
     es_result_t result = {.outcome = ES_DELIVERED};
 
     if (is_null(file)) {
@@ -291,12 +275,8 @@ file_send(void *sender, es_delivery_t *delivery)
 static void
 file_close(void *sender)
 {
-    es_files_t *files = sender;
-
-    for (unsigned i = 0; i < files->count; i++) {
-        file_shut(&files->file[i]);
-    }
-    free(files);
+    file_shut(sender);
+    free(sender);
 }
 
 const es_sender_t es_sender_file = {file_open, file_frame, file_send, file_close, false};

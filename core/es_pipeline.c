@@ -1,6 +1,7 @@
 #include "es_pipeline.h"
 
 #include "es_clock.h"
+#include "es_spooling.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,6 +9,12 @@
 #define BACKOFF_FIRST (100 * ES_MS)
 #define BACKOFF_MAX (1500 * ES_MS)
 #define BACKOFF_DRAINING (50 * ES_MS)
+
+/* Turns in which a batch may lack memory before it is the batch that is wrong. */
+#define PREPARE_TRIES 20
+
+/* Batches built and sent in one turn. */
+#define STEPS_MAX (2 * ES_IN_FLIGHT_MAX)
 
 static es_queue_t *
 queue_of(const es_pipeline_t *pipeline)
@@ -40,6 +47,7 @@ es_pipeline_open(es_pipeline_t *pipeline, es_provider_t *provider, unsigned inde
         es_reader_close(&pipeline->reader);
         return false;
     }
+    es_spooling_open(pipeline);
     return true;
 }
 
@@ -54,23 +62,31 @@ es_pipeline_close(es_pipeline_t *pipeline)
         es_batch_free(batch);
     }
     es_reader_close(&pipeline->reader);
+    es_spooling_close(pipeline);
 }
 
 /* ------------------------------------------------------------ settling --- */
 
-/* Moves the cursors behind every settled batch at the head of the line. */
-static void
-settle(es_pipeline_t *pipeline)
+/* In order, because two batches may have parts of one chunk. */
+void
+es_pipeline_settle(es_pipeline_t *pipeline)
 {
-    es_batch_t *batch;
+    es_batch_t **link = &pipeline->first, *batch;
 
-    while ((batch = pipeline->first) != NULL && batch->state == ES_BATCH_SETTLED) {
+    while ((batch = *link) != NULL
+           && (batch->state == ES_BATCH_SETTLED || batch->spooled != ES_SPOOLED_NOT)) {
         for (unsigned i = 0; i < batch->ranges_count; i++) {
             es_queue_acknowledge(queue_of(pipeline), batch->ranges[i].chunk, pipeline->index,
                                  batch->ranges[i].to);
         }
-        if ((pipeline->first = batch->next) == NULL) {
-            pipeline->last = &pipeline->first;
+        batch->ranges_count = 0;
+
+        if (batch->state != ES_BATCH_SETTLED) {
+            link = &batch->next;
+            continue;
+        }
+        if ((*link = batch->next) == NULL) {
+            pipeline->last = link;
         }
         es_batch_free(batch);
     }
@@ -96,7 +112,7 @@ log_failure(es_pipeline_t *pipeline, unsigned target, es_failure_t failure, cons
     snprintf(text, sizeof(text), "%s: %s%s%s", pipeline->config->targets[target].name,
              causes[failure], message[0] != '\0' ? ": " : "", message);
     es_last_error_set(&pipeline->stats->last_error, text);
-    if (!es_log_limit_take(&pipeline->failure_limits[failure])) {
+    if (!es_log_limit_take(&pipeline->stats->limits[failure])) {
         return false;
     }
     es_provider_log(pipeline->provider, ES_LOG_WARN, "exporting to %s", text);
@@ -106,25 +122,30 @@ log_failure(es_pipeline_t *pipeline, unsigned target, es_failure_t failure, cons
 static void
 back_off(es_pipeline_t *pipeline, uint64_t at_least_ns)
 {
-    uint64_t wait = pipeline->backoff_ns == 0 ? BACKOFF_FIRST : pipeline->backoff_ns * 2;
+    uint64_t now = es_mono_ns(), wait;
 
-    if (wait > BACKOFF_MAX) {
-        wait = BACKOFF_MAX;
+    if (!pipeline->failing) {
+        pipeline->failing = true;
+        pipeline->failing_since = now;
+        pipeline->backoff_ns = BACKOFF_FIRST;
+    } else if (now >= pipeline->retry_at) {
+        pipeline->backoff_ns =
+            pipeline->backoff_ns * 2 < BACKOFF_MAX ? pipeline->backoff_ns * 2 : BACKOFF_MAX;
+    } else if (at_least_ns == 0) {
+        return; /* it was under way when the failure began: the same one */
     }
-    pipeline->backoff_ns = wait;
 
     /* Full waits less up to a third: many gateways must not come back at once. */
-    wait -= es_random(&pipeline->provider->ids) % (wait / 3);
-    pipeline->failing = true;
+    wait = pipeline->backoff_ns - es_random(&pipeline->provider->ids) % (pipeline->backoff_ns / 3);
     atomic_store(&gauges_of(pipeline)->failing, 1);
-    pipeline->retry_at = es_mono_ns() + (wait > at_least_ns ? wait : at_least_ns);
+    pipeline->retry_at = now + (wait > at_least_ns ? wait : at_least_ns);
 }
 
 static void
 recovered(es_pipeline_t *pipeline, unsigned target)
 {
     /* Only if the log said that it failed: it may do both many times a minute. */
-    if (pipeline->failing && pipeline->failure_told) {
+    if (pipeline->failure_told) {
         es_provider_log(pipeline->provider, ES_LOG_NOTICE, "exporting to %s: works again",
                         pipeline->config->targets[target].name);
         pipeline->failure_told = false;
@@ -142,13 +163,18 @@ try_again(es_pipeline_t *pipeline, es_batch_t *batch, const es_result_t *result)
     bool asked_to_wait = result->retry_after_ns != 0;
     bool others_left = es_failover_result(&pipeline->failover, target, asked_to_wait, es_mono_ns());
 
-    batch->state = ES_BATCH_WAITING;
-    pipeline->waiting++;
-    es_stats_add(&pipeline->stats->retried, 1);
+    if (es_spooling_failed(pipeline, batch)) {
+        batch->state = ES_BATCH_SETTLED;
+    } else {
+        batch->state = ES_BATCH_WAITING;
+        pipeline->waiting++;
+        es_stats_add(&pipeline->stats->retried, 1);
+    }
     pipeline->failure_told |= log_failure(pipeline, target, ES_FAILURE_RETRY, result->message);
     if (asked_to_wait || !others_left) {
         back_off(pipeline, result->retry_after_ns);
     }
+    es_pipeline_settle(pipeline);
 }
 
 static void
@@ -186,14 +212,24 @@ done(es_delivery_t *delivery, const es_result_t *result)
     es_failover_result(&pipeline->failover, delivery->target, true, es_mono_ns());
     recovered(pipeline, delivery->target);
     batch->state = ES_BATCH_SETTLED;
-    settle(pipeline);
+    es_spooling_settled(pipeline, batch);
+    es_pipeline_settle(pipeline);
 }
 
 /* -------------------------------------------------------------- turning --- */
 
-/* Makes one batch and puts it at the end of the line. */
-static bool
-build(es_pipeline_t *pipeline, bool flush)
+static void
+add(es_pipeline_t *pipeline, es_batch_t *batch)
+{
+    batch->owner = pipeline;
+    batch->delivery.done = done;
+    pipeline->waiting += batch->state == ES_BATCH_WAITING;
+    *pipeline->last = batch;
+    pipeline->last = &batch->next;
+}
+
+bool
+es_pipeline_build(es_pipeline_t *pipeline, bool flush)
 {
     uint64_t corrupt = 0;
     es_batch_t *batch = es_reader_next(&pipeline->reader, flush, &corrupt);
@@ -202,22 +238,45 @@ build(es_pipeline_t *pipeline, bool flush)
     if (batch == NULL) {
         return false;
     }
-    batch->owner = pipeline;
-    batch->delivery.done = done;
-    pipeline->waiting += batch->state == ES_BATCH_WAITING;
-    *pipeline->last = batch;
-    pipeline->last = &batch->next;
-    settle(pipeline);
+    add(pipeline, batch);
+    es_pipeline_settle(pipeline);
     return true;
 }
 
-/* False: no memory for its body. */
+static bool
+replay(es_pipeline_t *pipeline)
+{
+    es_batch_t *batch = es_spooling_next(pipeline);
+
+    if (batch == NULL) {
+        return false;
+    }
+    add(pipeline, batch);
+    return true;
+}
+
+/* A batch that waits. */
+static void
+drop(es_pipeline_t *pipeline, es_batch_t *batch, es_drop_t reason)
+{
+    es_stats_add(&pipeline->stats->dropped[reason], batch->spans);
+    pipeline->waiting--;
+    batch->state = ES_BATCH_SETTLED;
+    es_spooling_settled(pipeline, batch);
+    es_pipeline_settle(pipeline);
+}
+
+/* False: no memory for its body, or it cannot be decoded for a format that is not
+ * OTLP's own; then trying is of no use for ever. */
 static bool
 send_batch(es_pipeline_t *pipeline, es_batch_t *batch, uint64_t deadline_ns)
 {
     uint64_t now = es_mono_ns(), deadline = now + pipeline->config->timeout_ns;
 
     if (!es_batch_prepare(batch, pipeline->config)) {
+        if (++batch->failed_to_prepare == PREPARE_TRIES) {
+            drop(pipeline, batch, ES_DROP_CORRUPT);
+        }
         return false;
     }
     batch->delivery.deadline_ns =
@@ -250,38 +309,46 @@ half_sent(const es_pipeline_t *pipeline)
            || (pipeline->reader.one_resource && pipeline->waiting != 0);
 }
 
+/* One batch at a time asks a destination that fails. */
+static bool
+may_send(const es_pipeline_t *pipeline, es_turn_t turn)
+{
+    return (turn != ES_TURN_FINISH || half_sent(pipeline)) && pipeline->in_flight < ES_IN_FLIGHT_MAX
+           && (!pipeline->failing
+               || (pipeline->in_flight == 0 && es_mono_ns() >= pipeline->retry_at));
+}
+
+/* False: there is nothing to send, or no memory for it. */
+static bool
+send_next(es_pipeline_t *pipeline, es_turn_t turn, bool flush, uint64_t deadline_ns)
+{
+    if (pipeline->waiting != 0) {
+        return send_batch(pipeline, first_waiting(pipeline), deadline_ns);
+    }
+    return (turn == ES_TURN_NORMAL && replay(pipeline)) || es_pipeline_build(pipeline, flush);
+}
+
 void
 es_pipeline_turn(es_pipeline_t *pipeline, es_turn_t turn, uint64_t deadline_ns)
 {
     uint64_t now = es_mono_ns();
     bool flush = turn == ES_TURN_DRAIN || now >= pipeline->flush_at;
+    bool store = turn == ES_TURN_NORMAL && es_spooling_due(pipeline);
+    bool more_to_store = store && es_spooling_store(pipeline, flush), more = true;
 
     if (turn == ES_TURN_DRAIN && pipeline->retry_at > now + BACKOFF_DRAINING) {
         pipeline->retry_at = now + BACKOFF_DRAINING;
     }
 
-    for (;;) {
-        bool may_send =
-            (turn != ES_TURN_FINISH || half_sent(pipeline))
-            && pipeline->in_flight < ES_IN_FLIGHT_MAX
-            && (!pipeline->failing || (pipeline->in_flight == 0 && now >= pipeline->retry_at));
-
-        if (!may_send) {
-            break;
-        }
-        if (pipeline->waiting != 0) {
-            if (!send_batch(pipeline, first_waiting(pipeline), deadline_ns)) {
-                break;
-            }
-        } else if (!build(pipeline, flush)) {
-            /* The queue is empty but for an incomplete batch. */
-            if (flush) {
-                pipeline->flush_at = now + pipeline->config->interval_ns;
-            }
-            break;
-        }
-        now = es_mono_ns();
+    /* No turn without an end: others wait for theirs, also where spans come as
+     * fast as this destination takes them. */
+    for (unsigned steps = 0; more && steps < STEPS_MAX && may_send(pipeline, turn); steps++) {
+        more = send_next(pipeline, turn, flush, deadline_ns);
     }
+    if (flush && (store || !more)) {
+        pipeline->flush_at = now + pipeline->config->interval_ns;
+    }
+    pipeline->unfinished = more_to_store || (more && may_send(pipeline, turn));
     atomic_store_explicit(&gauges_of(pipeline)->in_flight, pipeline->in_flight,
                           memory_order_relaxed);
     atomic_store_explicit(&gauges_of(pipeline)->waiting, pipeline->waiting, memory_order_relaxed);
@@ -290,6 +357,9 @@ es_pipeline_turn(es_pipeline_t *pipeline, es_turn_t turn, uint64_t deadline_ns)
 uint64_t
 es_pipeline_due(const es_pipeline_t *pipeline)
 {
+    if (pipeline->unfinished) {
+        return 0;
+    }
     if (pipeline->in_flight != 0
         && (pipeline->failing || pipeline->in_flight == ES_IN_FLIGHT_MAX)) {
         return UINT64_MAX; /* an answer comes first */
@@ -335,15 +405,32 @@ give_up(es_pipeline_t *pipeline, es_range_t range, es_drop_t reason)
 }
 
 void
+es_pipeline_save(es_pipeline_t *pipeline)
+{
+    while (pipeline->spool != NULL && es_spooling_store(pipeline, true)) {
+    }
+}
+
+void
 es_pipeline_abandon(es_pipeline_t *pipeline, es_drop_t reason)
 {
     const es_queue_t *queue = queue_of(pipeline);
 
+    /* What is in batches and not settled, or was collected for one. */
+    for (es_batch_t *batch = pipeline->first; batch != NULL; batch = batch->next) {
+        if (batch->state != ES_BATCH_SETTLED && batch->spooled == ES_SPOOLED_NOT) {
+            es_stats_add(&pipeline->stats->dropped[reason], batch->spans);
+        }
+    }
+    es_stats_add(&pipeline->stats->dropped[reason],
+                 pipeline->reader.records_count - pipeline->reader.next_record);
     for (uint32_t i = 0; i < es_queue_used(queue); i++) {
-        es_range_t range = es_queue_pending(queue, i, pipeline->index);
+        es_range_t range = es_reader_unread(&pipeline->reader, i);
 
         if (range.from < range.to) {
             give_up(pipeline, range, reason);
+        } else {
+            es_queue_acknowledge(queue_of(pipeline), i, pipeline->index, range.to);
         }
     }
 }

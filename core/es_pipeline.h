@@ -19,14 +19,6 @@ typedef enum es_turn {
     ES_TURN_FINISH, /* nothing new: wait for answers */
 } es_turn_t;
 
-/* What the log tells apart. */
-typedef enum es_failure {
-    ES_FAILURE_RETRY,
-    ES_FAILURE_REJECTED,
-    ES_FAILURE_PARTIAL,
-    ES_FAILURES,
-} es_failure_t;
-
 /* Private fields. */
 typedef struct es_pipeline {
     es_provider_t *provider;
@@ -41,13 +33,20 @@ typedef struct es_pipeline {
     unsigned waiting;          /* batches to be sent (again) */
     unsigned in_flight;        /* batches at the destination */
     uint64_t flush_at;         /* when an incomplete batch is sent, too */
+    bool unfinished;           /* the last turn left something to do */
 
     bool failing; /* at every target */
+    uint64_t failing_since;
     uint64_t retry_at;
     uint64_t backoff_ns;
 
-    es_log_limit_t failure_limits[ES_FAILURES];
     bool failure_told; /* the log says that it fails */
+
+    es_spool_t *spool;  /* or NULL */
+    unsigned replaying; /* batches in memory that were read from it */
+    unsigned spooled_meanwhile;
+    uint64_t spool_retry_at;
+    uint64_t spool_given_up, spool_torn; /* counted so far */
 } es_pipeline_t;
 
 bool es_pipeline_open(es_pipeline_t *pipeline, es_provider_t *provider, unsigned index,
@@ -63,7 +62,11 @@ uint64_t es_pipeline_due(const es_pipeline_t *pipeline);
 /* Nothing under way; and, if `drained`, nothing left in the queue either. */
 bool es_pipeline_idle(const es_pipeline_t *pipeline, bool drained);
 
-/* Gives up all that is in the queue, delivered or not, and counts it. */
+/* Moves all that was not delivered to the spool, if there is one. */
+void es_pipeline_save(es_pipeline_t *pipeline);
+
+/* Gives up all that is in the queue or under way, and counts it; an answer that
+ * came all the same would be counted, too, so the next is to close. */
 void es_pipeline_abandon(es_pipeline_t *pipeline, es_drop_t reason);
 
 /* Gives up the oldest chunk that other exporters are done with. False: none. */
@@ -71,6 +74,15 @@ bool es_pipeline_give_up_oldest(es_pipeline_t *pipeline);
 
 /* One line about what was done since the server's start. */
 void es_pipeline_report(const es_pipeline_t *pipeline);
+
+/* ---- for es_spooling.c */
+
+/* Makes a batch of the queue's spans and puts it at the end of the line. False:
+ * there is none. */
+bool es_pipeline_build(es_pipeline_t *pipeline, bool flush);
+
+/* Moves the queue's cursors behind what is settled or on the disk. */
+void es_pipeline_settle(es_pipeline_t *pipeline);
 
 /* Lets go of everything; what was not settled stays in the queue. */
 void es_pipeline_close(es_pipeline_t *pipeline);

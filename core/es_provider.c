@@ -4,6 +4,7 @@
 
 #include "es_clock.h"
 #include "es_leader.h"
+#include "es_str.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -253,24 +254,6 @@ es_provider_log(const es_provider_t *provider, es_log_level_t level, const char 
     va_end(args);
 
     /* A collector's words can hold anything. */
-    for (char *c = text; *c != '\0'; c++) {
-        if ((unsigned char) *c < 0x20 || *c == 0x7f) {
-            *c = ' ';
-        }
-    }
+    es_make_printable(text);
     provider->log.write(provider->log.data, level, text);
-}
-
-#define LOG_PERIOD (60 * ES_SECOND)
-
-bool
-es_log_limit_take(es_log_limit_t *limit)
-{
-    uint64_t now = es_mono_ns();
-
-    if (limit->logged_at != 0 && now - limit->logged_at < LOG_PERIOD) {
-        return false;
-    }
-    limit->logged_at = now;
-    return true;
 }

@@ -47,14 +47,6 @@ void es_provider_push(es_provider_t *provider, es_span_kind_t kind, uint16_t res
 void es_provider_log(const es_provider_t *provider, es_log_level_t level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* One line a minute at most per cause: each cause has its own of these, zeroed. */
-typedef struct es_log_limit {
-    uint64_t logged_at;
-} es_log_limit_t;
-
-/* Is it time for a line? Then it counts as written. */
-bool es_log_limit_take(es_log_limit_t *limit);
-
 /* ---- es_exporter.c */
 
 /* The exporter thread; `data` is the provider. */

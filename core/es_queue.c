@@ -342,6 +342,18 @@ es_queue_laggard(const es_queue_t *queue, unsigned exporter, const uint64_t *rea
 }
 
 unsigned
+es_queue_free(const es_queue_t *queue)
+{
+    uint32_t used = es_queue_used(queue);
+    unsigned free = queue->shared->chunks - used;
+
+    for (uint32_t i = 0; i < used; i++) {
+        free += state_of(queue, i) == STATE_FREE;
+    }
+    return free;
+}
+
+unsigned
 es_queue_reclaim(es_queue_t *queue)
 {
     uint32_t used = es_queue_used(queue);

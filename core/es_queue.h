@@ -158,6 +158,9 @@ void es_queue_acknowledge(es_queue_t *queue, uint32_t chunk, unsigned exporter, 
  * chunks are free. */
 unsigned es_queue_reclaim(es_queue_t *queue);
 
+/* How many chunks are free. */
+unsigned es_queue_free(const es_queue_t *queue);
+
 /* The oldest sealed chunk that `exporter` has not begun, though another exporter
  * is done with it: what a laggard gives up when chunks run short. `read` holds
  * how far the exporter has read each chunk. False: there is none. */

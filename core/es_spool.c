@@ -324,7 +324,8 @@ create(es_spool_t *spool)
 }
 
 bool
-es_spool_append(es_spool_t *spool, es_str_t otlp, uint32_t spans, es_error_t *error)
+es_spool_append(es_spool_t *spool, es_str_t otlp, uint32_t spans, es_spooled_t *where,
+                es_error_t *error)
 {
     uint64_t need = ES_SEGMENT_HEAD + (uint64_t) otlp.len, bytes;
 
@@ -347,6 +348,10 @@ es_spool_append(es_spool_t *spool, es_str_t otlp, uint32_t spans, es_error_t *er
     if (spool->current == NULL && !create(spool)) {
         return es_fail(error, "a segment of the spool cannot be created: %s", strerror(errno));
     }
+    if (where != NULL) {
+        *where = (es_spooled_t){
+            .spans = spans, .segment = spool->current->id, .offset = spool->current->end};
+    }
     if (!es_segment_append(spool->current, otlp, spans)) {
         es_fail(error, "writing to the spool failed: %s", strerror(errno));
         seal(spool);
@@ -354,6 +359,17 @@ es_spool_append(es_spool_t *spool, es_str_t otlp, uint32_t spans, es_error_t *er
     }
     spool->appended_at = es_mono_ns();
     return true;
+}
+
+void
+es_spool_withdraw(es_spool_t *spool, const es_spooled_t *record)
+{
+    es_segment_t *segment = es_segment_list_find(&spool->list, record->segment);
+
+    if (segment != NULL && claim(spool, segment)) {
+        es_segment_settle(segment, record->offset, record->spans);
+        put_back(spool, segment);
+    }
 }
 
 /* --------------------------------------------------------------- taking --- */

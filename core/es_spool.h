@@ -46,9 +46,14 @@ void es_spool_close(es_spool_t *spool);
 /* Appends one batch. Makes room by removing the oldest segment that no other
  * process works on; one with a taken record goes last, and what is taken does not
  * count as given up. False with the error filled: the disk is full, the batch is
- * larger than the spool ...; nothing of it is left then. */
-bool es_spool_append(es_spool_t *spool, es_str_t otlp, uint32_t spans,
+ * larger than the spool ...; nothing of it is left then. `where`, if it is not
+ * NULL, gets the record without its bytes, for es_spool_withdraw(). */
+bool es_spool_append(es_spool_t *spool, es_str_t otlp, uint32_t spans, es_spooled_t *where,
                      es_error_t *error) ES_MUST_CHECK;
+
+/* Marks a record that was appended and not taken since: its batch was delivered
+ * all the same. */
+void es_spool_withdraw(es_spool_t *spool, const es_spooled_t *record);
 
 /* Takes the oldest record that was not taken yet. False: there is none, another
  * process replays, or no memory. Torn records on the way are passed over and

@@ -124,3 +124,16 @@ es_last_error_get(const es_last_error_t *error, uint64_t *time_ns, char text[ES_
     text[sizeof(words) - 1] = '\0';
     return true;
 }
+
+/* ---------------------------------------------------------------- log --- */
+
+#define LOG_PERIOD (60 * ES_SECOND)
+
+bool
+es_log_limit_take(es_log_limit_t *limit)
+{
+    uint64_t now = es_mono_ns(), last = es_stats_get(&limit->logged_at);
+
+    return (last == 0 || now - last >= LOG_PERIOD)
+           && atomic_compare_exchange_strong(&limit->logged_at, &last, now);
+}

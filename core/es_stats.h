@@ -29,6 +29,24 @@ typedef enum es_drop {
 
 #define ES_SPAN_KINDS 3
 
+/* One line a minute at most per cause: each cause has its own of these, zeroed.
+ * Some are in shared memory, so that a reload does not begin anew. */
+typedef struct es_log_limit {
+    _Atomic uint64_t logged_at; /* monotonic, 0: never */
+} es_log_limit_t;
+
+/* Is it time for a line? Then it counts as written. */
+bool es_log_limit_take(es_log_limit_t *limit);
+
+/* What is told about an exporter. */
+typedef enum es_failure {
+    ES_FAILURE_RETRY,
+    ES_FAILURE_REJECTED,
+    ES_FAILURE_PARTIAL,
+    ES_FAILURE_SPOOL,
+    ES_FAILURES,
+} es_failure_t;
+
 /* What the processes of some slots count. */
 typedef struct es_stripe {
     _Alignas(64) _Atomic uint64_t decisions[ES_DECISIONS]; /* requests that took part */
@@ -58,6 +76,7 @@ typedef struct es_exporter_stats {
     _Atomic uint64_t dropped[ES_DROPS];
     _Atomic uint64_t succeeded_ns; /* the last acknowledgement, wall clock; 0: never */
     es_last_error_t last_error;
+    es_log_limit_t limits[ES_FAILURES];
 } es_exporter_stats_t;
 
 typedef struct es_stats {

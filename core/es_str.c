@@ -141,6 +141,16 @@ es_fail(es_error_t *error, const char *format, ...)
 }
 
 void
+es_make_printable(char *text)
+{
+    for (; *text != '\0'; text++) {
+        if ((unsigned char) *text < 0x20 || *text == 0x7f) {
+            *text = ' ';
+        }
+    }
+}
+
+void
 es_buffer_free(es_buffer_t *buffer)
 {
     free(buffer->data);

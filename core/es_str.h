@@ -48,6 +48,9 @@ bool es_parse_uint(es_str_t s, uint64_t *value) ES_MUST_CHECK;
 /* Formats the error and returns false, so that a caller can return it. */
 bool es_fail(es_error_t *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* Control characters become blanks: nobody else writes lines of our log. */
+void es_make_printable(char *text);
+
 /* For "%.*s" of a value in a message: never more than 128 bytes of it. */
 #define ES_ARG(s) (int) ((s).len < 128 ? (s).len : 128), (s).data != NULL ? (s).data : ""
 

@@ -84,7 +84,7 @@ sub httpd {
 </VirtualHost>
 END
     return EdgespanTest::Httpd->new(allow => qr/AH00957|AH01114|AH00959/, http => join "\n",
-        (map { "OtelExporter @{[ $c->{$_}->base ]} protocol=$_ interval=30ms" }
+        (map { "OtelExporter @{[ $c->{$_}->base ]} protocol=$_ interval=30ms compression=gzip" }
             sort keys %FORMAT),
         Encode::encode('UTF-8', <<"END"));
 OtelServiceName "main"
@@ -189,6 +189,8 @@ for my $kind (qw(nginx httpd)) {
         my %seen = map { join(' ', $_->{path}, header($_, 'Content-Type')) => 1 }
             $c->{$format}->requests;
         is_deeply [ keys %seen ], [ join ' ', @{ $FORMAT{$format} } ], 'path and content type';
+        is header(($c->{$format}->requests)[0], 'Content-Encoding'),
+            $kind eq 'httpd' ? 'gzip' : undef, 'compression';
     }
     my @reference = values %{ $by{'http/protobuf'} };
     is join("\n", EdgespanTest::Otlp::lint(\@reference)), '', 'the reference keeps the rules';

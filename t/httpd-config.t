@@ -91,9 +91,9 @@ subtest 'OtelExporter' => sub {
         'OtelExporter cannot occur within <VirtualHost> section', 'in a virtual host');
     my $many = join "\n", ("OtelExporter $URL") x 5;
     refused($many, 'OtelExporter: more than 4 exporters', 'five exporters');
-    my ($ok, $text) = check("OtelExporter nonsense\n");
+    my ($ok, $text) = check("OtelExporter http://:4318/x\n");
     ok !$ok, 'no URL: refused';
-    like $text, qr/^OtelExporter: .*nonsense/m, 'and named';
+    like $text, qr{^OtelExporter: endpoint "http://:4318/x" has no valid host and port: give http://}m, 'and named';
 };
 
 subtest 'the resource' => sub {

@@ -98,7 +98,7 @@ spool_append_or(es_spool_t *spool, uint32_t id, size_t length, es_error_t *error
     for (size_t i = 0; i < length; i++) {
         body[i] = spool_byte(id, i);
     }
-    ok = es_spool_append(spool, es_str(body, length), (uint32_t) spool_spans(id, id), error);
+    ok = es_spool_append(spool, es_str(body, length), (uint32_t) spool_spans(id, id), NULL, error);
     free(body);
     return ok;
 }

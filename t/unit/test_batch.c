@@ -3,7 +3,7 @@
 
 #include "unit.h"
 
-#include "es_batch.h"
+#include "es_pipeline.h"
 #include "es_provider.h"
 
 enum { SERVICES = 4, IDS = 60000, PRODUCERS = 4 };
@@ -186,7 +186,7 @@ mixed(const char *protocol, const char *batch_size, bool one_resource, bool deat
     void *stats_area = calloc(1, es_stats_area_size());
     run_t run = {.random = unit_random_init(), .one_resource = one_resource};
     es_producer_t producers[PRODUCERS];
-    unsigned doubled = 0;
+    unsigned doubled = 0, since_death = 0;
     es_error_t error;
 
     assert_true(es_generation_create(&run.generation, config, queue_area, stats_area, &error));
@@ -213,8 +213,10 @@ mixed(const char *protocol, const char *batch_size, bool one_resource, bool deat
         for (unsigned i = unit_random_below(&run.random, 12); i != 0; i--) {
             turn(&run, unit_random_below(&run.random, 2) != 0);
         }
-        if (deaths && unit_random_below(&run.random, 100) == 0) {
+        /* With batches on their way. */
+        if (deaths && ++since_death > 20 && run.count != 0) {
             die(&run);
+            since_death = 0;
         }
         es_queue_reclaim(&run.generation->queue);
     }
@@ -269,6 +271,118 @@ all_together(void **state)
     mixed("http/protobuf", "100", false, true);
 }
 
+/* ----------------------------------------------------- a leader that stops --- */
+
+enum { RESOURCES = 40 };
+
+static es_delivery_t *under_way[RESOURCES];
+static unsigned under_way_count, sent;
+
+static void *
+hold_open(const es_exporter_config_t *exporter, struct es_transport *transport, es_error_t *error)
+{
+    (void) exporter;
+    (void) transport;
+    (void) error;
+    return under_way;
+}
+
+static bool
+hold_frame(const es_exporter_config_t *exporter, es_str_t body, es_buffer_t *framed)
+{
+    (void) exporter;
+    (void) body;
+    (void) framed;
+    return true;
+}
+
+static void
+hold_send(void *sender, es_delivery_t *delivery)
+{
+    (void) sender;
+    assert_true(under_way_count < ES_IN_FLIGHT_MAX);
+    under_way[under_way_count++] = delivery;
+    sent++;
+}
+
+static void
+hold_close(void *sender)
+{
+    (void) sender;
+}
+
+static void
+answer_all(void)
+{
+    es_result_t result = {.outcome = ES_DELIVERED};
+    unsigned count = under_way_count;
+
+    under_way_count = 0;
+    while (count != 0) {
+        es_delivery_t *delivery = under_way[--count];
+
+        delivery->done(delivery, &result);
+    }
+}
+
+/* It has sent a part of what it collected: it sends the rest, or the next leader
+ * would send that part again; and nothing that it has not collected. */
+static void
+stop_midway(void **state)
+{
+    static const es_sender_t sender = {hold_open, hold_frame, hold_send, hold_close, false};
+    static const es_format_t format = {.content_type = "x", .one_resource = true};
+    static const es_protocol_t protocol = {"hold", &format, &sender, NULL, NULL};
+    static const es_log_t log = {log_nothing, NULL};
+    es_config_t *config = make_config("jaeger", "40");
+    void *queue_area = aligned_alloc(64, es_queue_area_size(config));
+    void *stats_area = calloc(1, es_stats_area_size());
+    es_provider_t provider = {.log = log};
+    es_producer_t producer;
+    es_pipeline_t pipeline;
+    es_range_t left;
+    es_error_t error;
+
+    (void) state;
+    config->exporters[0]->protocol = &protocol;
+    assert_true(es_generation_create(&provider.generation, config, queue_area, stats_area, &error));
+    es_producer_init(&producer, &provider.generation->queue, 0);
+    assert_true(es_pipeline_open(&pipeline, &provider, 0, NULL, &error));
+
+    next_id = 0;
+    for (unsigned i = 0; i < RESOURCES; i++) {
+        assert_true(push(&producer, (uint16_t) i));
+    }
+    es_pipeline_turn(&pipeline, ES_TURN_NORMAL, 0);
+    assert_int_equal(sent, ES_IN_FLIGHT_MAX);
+    assert_true(push(&producer, 0)); /* for the next leader */
+    left = es_queue_pending(&provider.generation->queue, 0, 0);
+
+    for (unsigned expected = ES_IN_FLIGHT_MAX; expected < RESOURCES;) {
+        assert_false(es_pipeline_idle(&pipeline, false));
+        answer_all();
+        assert_false(es_pipeline_idle(&pipeline, false));
+        assert_true(es_queue_pending(&provider.generation->queue, 0, 0).from == left.from);
+        es_pipeline_turn(&pipeline, ES_TURN_FINISH, 0);
+        expected =
+            expected + ES_IN_FLIGHT_MAX < RESOURCES ? expected + ES_IN_FLIGHT_MAX : RESOURCES;
+        assert_int_equal(sent, expected);
+    }
+    answer_all();
+    assert_true(es_pipeline_idle(&pipeline, false));
+    es_pipeline_turn(&pipeline, ES_TURN_FINISH, 0);
+    assert_int_equal(sent, RESOURCES);
+    left.from = es_queue_pending(&provider.generation->queue, 0, 0).from;
+    assert_true(left.from < left.to);
+
+    es_pipeline_close(&pipeline);
+    es_producer_dispose(&producer);
+    es_generation_destroy(provider.generation);
+    es_config_destroy(config);
+    free(queue_area);
+    free(stats_area);
+}
+
 int
 main(void)
 {
@@ -276,6 +390,7 @@ main(void)
         cmocka_unit_test(one_resource),
         cmocka_unit_test(one_resource_and_deaths),
         cmocka_unit_test(all_together),
+        cmocka_unit_test(stop_midway),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

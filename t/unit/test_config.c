@@ -295,6 +295,57 @@ grpc_has_no_path(void **state)
     assert_non_null(exporter("endpoint=http://h:4317/", "protocol=grpc", NULL));
 }
 
+/* Whatever is accepted is a URL or a path, and nothing reads past its end. */
+static void
+any_endpoint(void **state)
+{
+    static const char *const parts[] = {
+        "http", "https", "file", "unix", "stdout", ":",    "//",    "/",     "@",      "[::1]",
+        "host", "4318",  "4317", "9411", "0",      "?a=b", "/api/", "user:", "traces", "\xff",
+    };
+    static const char *const protocols[] = {NULL, "http/protobuf", "http/json", "file"};
+    unit_random_t random = unit_random_init();
+
+    (void) state;
+    for (int round = 0; round < 20000; round++) {
+        const char *protocol = protocols[unit_random_below(&random, UNIT_COUNT(protocols))];
+        es_exporter_config_t *made;
+        es_str_t exact;
+        char text[128] = "";
+        bool open;
+
+        for (uint32_t n = unit_random_below(&random, 8); n != 0; n--) {
+            strcat(text, parts[unit_random_below(&random, UNIT_COUNT(parts))]);
+        }
+        exact = unit_exact(es_cstr(text));
+        es_endpoint_is_url(exact);
+        said[0] = '\0';
+        assert_true(es_config_exporter(config, &made, &why));
+        if (es_exporter_option(made, ES_STR("endpoint"), exact, &why)
+            && (protocol == NULL
+                || es_exporter_option(made, ES_STR("protocol"), es_cstr(protocol), &why))
+            && es_exporter_finish(made, &why)) {
+            const char *url = made->targets[0].url;
+
+            es_endpoint_infer(&made->targets[0], &open);
+            unit_assert(&random, strncmp(url, "http://", 7) == 0 || strncmp(url, "https://", 8) == 0
+                                     || (made->protocol->rules == NULL
+                                         && (url[0] == '/' || strcmp(url, "stdout") == 0)));
+
+            const char *authority = strstr(made->targets[0].name, "://");
+
+            /* No credentials in what is logged. */
+            if (authority != NULL) {
+                size_t end = strcspn(authority + 3, "/?#");
+
+                unit_assert(&random, memchr(authority + 3, '@', end) == NULL);
+            }
+        }
+        unit_free(exact);
+        es_config_drop_exporter(config);
+    }
+}
+
 /* ----------------------------------------------------------------- files --- */
 
 static void
@@ -476,9 +527,9 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(values),       TEST(several_endpoints), TEST(inference),
-        TEST(unix_sockets), TEST(grpc_has_no_path),  TEST(certificates),
-        TEST(header_files), TEST(directories),       TEST(directories_of_others),
+        TEST(values),           TEST(several_endpoints),     TEST(inference),    TEST(unix_sockets),
+        TEST(grpc_has_no_path), TEST(any_endpoint),          TEST(certificates), TEST(header_files),
+        TEST(directories),      TEST(directories_of_others),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

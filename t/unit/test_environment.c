@@ -546,6 +546,11 @@ propagators(void **state)
     given("OTEL_PROPAGATORS=none", NULL);
     finish();
     is_said("notice: OTEL_PROPAGATORS \"none\"");
+
+    /* A value writes no line of its own. */
+    given("OTEL_PROPAGATORS=b3\nwarn: forged", NULL);
+    finish();
+    is_said("\"b3 warn: forged\"");
 }
 
 static void

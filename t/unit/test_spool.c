@@ -302,14 +302,14 @@ too_large(void **state)
 
     (void) state;
     assert_non_null(bytes);
-    assert_false(es_spool_append(spool, es_str(bytes, 10001), 1, &error));
+    assert_false(es_spool_append(spool, es_str(bytes, 10001), 1, NULL, &error));
     assert_non_null(strstr(error.text, "10001 bytes"));
     assert_non_null(strstr(error.text, "max=10000"));
-    assert_true(es_spool_append(spool, es_str(bytes, 10000 - 24), 3, &error));
+    assert_true(es_spool_append(spool, es_str(bytes, 10000 - 24), 3, NULL, &error));
     assert_int_equal(bytes_of(path), 10000);
 
     /* The next of that size has the place of this one. */
-    assert_true(es_spool_append(spool, es_str(bytes, 10000 - 24), 4, &error));
+    assert_true(es_spool_append(spool, es_str(bytes, 10000 - 24), 4, NULL, &error));
     assert_int_equal(bytes_of(path), 10000);
     assert_int_equal(es_spool_counts(spool).given_up, 3);
     assert_int_equal(es_spool_counts(spool).spans, 4);
@@ -816,6 +816,34 @@ clock_set_back(void **state)
     spool_remove(path);
 }
 
+/* Delivered after all, before anybody took them. */
+static void
+withdrawn(void **state)
+{
+    char *path = spool_directory();
+    es_spool_t *spool = spool_open(path, MAX);
+    es_spooled_t records[3];
+    es_error_t error;
+
+    (void) state;
+    assert_true(spool_append(spool, 1, 10));
+    for (unsigned i = 0; i < 3; i++) {
+        assert_true(es_spool_append(spool, ES_STR("withdrawn"), 5, &records[i], &error));
+        assert_int_equal(records[i].spans, 5);
+        assert_null(records[i].otlp.data);
+    }
+    assert_true(spool_append(spool, 2, 10));
+    es_spool_withdraw(spool, &records[1]);
+    es_spool_withdraw(spool, &records[0]);
+    es_spool_withdraw(spool, &records[2]);
+    assert_int_equal(es_spool_counts(spool).spans, spool_spans(1, 2));
+    assert_int_equal(spool_take_and_settle(spool), 1);
+    assert_int_equal(spool_take_and_settle(spool), 2);
+    assert_empty(spool, path);
+    es_spool_close(spool);
+    spool_remove(path);
+}
+
 int
 main(void)
 {
@@ -829,6 +857,7 @@ main(void)
         cmocka_unit_test(full_disk),       cmocka_unit_test(foreign_files),
         cmocka_unit_test(lock_is_a_link),  cmocka_unit_test(unusable),
         cmocka_unit_test(removed_by_hand), cmocka_unit_test(clock_set_back),
+        cmocka_unit_test(withdrawn),
     };
 
     return cmocka_run_group_tests_name("spool", tests, NULL, NULL);

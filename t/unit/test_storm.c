@@ -41,20 +41,6 @@ static es_generation_t *generation;
 
 /* ------------------------------------------------- format and sender --- */
 
-/* A body is the spans' ids. */
-static bool
-encode(const EsOtlp__TracesData *data, es_buffer_t *body)
-{
-    const EsOtlp__ScopeSpans *scope = data->resource_spans[0]->scope_spans[0];
-
-    body->size = scope->n_spans * sizeof(uint32_t);
-    body->data = malloc(body->size);
-    for (size_t i = 0; body->data != NULL && i < scope->n_spans; i++) {
-        memcpy(body->data + i * sizeof(uint32_t), scope->spans[i]->span_id.data, sizeof(uint32_t));
-    }
-    return body->data != NULL;
-}
-
 static bool
 frame(const es_exporter_config_t *exporter, es_str_t body, es_buffer_t *framed)
 {
@@ -82,13 +68,50 @@ destination_open(const es_exporter_config_t *exporter, struct es_transport *tran
     return destination;
 }
 
+static uint64_t
+varint(es_str_t *bytes)
+{
+    uint64_t value = 0;
+    uint8_t byte;
+
+    for (unsigned shift = 0;; shift += 7) {
+        byte = (uint8_t) bytes->data[0];
+        value |= (uint64_t) (byte & 0x7f) << shift;
+        *bytes = es_str_from(*bytes, 1);
+        if (!(byte & 0x80)) {
+            return value;
+        }
+    }
+}
+
+/* The ids of the spans: the fields 1, 2, 2, 2 from the outside in. By hand, since
+ * decoding would take longer than all that is tested here. */
+static void
+receive(destination_t *destination, es_str_t message, unsigned depth)
+{
+    static const unsigned wanted[] = {1, 2, 2, 2};
+    uint32_t id;
+
+    while (message.len != 0) {
+        unsigned field = (unsigned) (varint(&message) >> 3);
+        size_t length = (size_t) varint(&message);
+
+        if (field == wanted[depth] && depth < 3) {
+            receive(destination, es_str(message.data, length), depth + 1);
+        } else if (field == wanted[depth]) {
+            memcpy(&id, message.data, sizeof(id));
+            atomic_fetch_add(&storm->received[destination->index][id], 1);
+        }
+        message = es_str_from(message, length);
+    }
+}
+
 /* The second destination fails now and then. */
 static void
 destination_send(void *data, es_delivery_t *delivery)
 {
     destination_t *destination = data;
     es_result_t result = {.outcome = ES_DELIVERED};
-    uint32_t id;
 
     if (atomic_load(&storm->leader) != getpid()) {
         atomic_store(&storm->led_since, es_mono_ns());
@@ -97,10 +120,7 @@ destination_send(void *data, es_delivery_t *delivery)
     if (destination->index == 1 && ++destination->sent % FAILS_EVERY == 0) {
         result.outcome = ES_RETRY;
     } else {
-        for (size_t at = 0; at < delivery->body.len; at += sizeof(id)) {
-            memcpy(&id, delivery->body.data + at, sizeof(id));
-            atomic_fetch_add(&storm->received[destination->index][id], 1);
-        }
+        receive(destination, delivery->body, 0);
     }
     delivery->done(delivery, &result);
 }
@@ -111,7 +131,7 @@ destination_close(void *data)
     free(data);
 }
 
-static const es_format_t format = {"application/x-storm", encode, NULL};
+static const es_format_t format = {.content_type = "application/x-storm"};
 static const es_sender_t sender = {destination_open, frame, destination_send, destination_close,
                                    false};
 static const es_protocol_t protocol = {"storm", &format, &sender, NULL, NULL};
@@ -244,7 +264,9 @@ make_config(void)
         assert_true(es_config_exporter(config, &exporter, &error));
         assert_true(es_exporter_option(exporter, ES_STR("interval"), ES_STR("10ms"), &error));
 
-        /* Room for all of it: a busy machine is no reason to drop. */
+        /* Time and room for all of it: a busy machine is no reason to drop. */
+        assert_true(
+            es_exporter_option(exporter, ES_STR("shutdown_timeout"), ES_STR("20s"), &error));
         assert_true(es_exporter_option(exporter, ES_STR("queue_size"), ES_STR("1g"), &error));
         exporter->protocol = &protocol;
         exporter->targets_count = 1;
@@ -359,7 +381,9 @@ test_storm(void **state)
     }
     unit_assert(&random, dropped() == 0);
     unit_assert(&random, status_bad == 0);
+#ifndef __SANITIZE_THREAD__ /* many times slower */
     unit_assert(&random, es_mono_ns() - begin < 1500 * ES_MS);
+#endif
 
     es_generation_destroy(generation);
     es_config_destroy(config);

@@ -13,7 +13,8 @@ use Time::HiRes qw(time);
 
 sub check_mode {
     my ($class, $mode) = @_;
-    $mode =~ /^(?: ok | hang | blackhole | reset | slow:[\d.]+
+    $mode =~ /^(?: ok | hang | blackhole | reset(?::\d+)? | slow:[\d.]+
+        | drip | flood:\d+
         | status:\d{3}(?::[^:=]+=.*)? | partial:\d+ | raw:.* )$/xs
         or die "unknown collector mode '$mode'\n";
     return $mode;
@@ -24,7 +25,8 @@ sub run {
     my $self = bless { %opt, conns => {}, serial => 0, count => 0 }, $class;
     $class->check_mode($self->{mode});
     $SIG{$_} = 'IGNORE'  for qw(PIPE INT HUP);
-    $SIG{$_} = 'DEFAULT' for qw(TERM CHLD);
+    $SIG{TERM} = 'DEFAULT';
+    $SIG{CHLD} = 'IGNORE';
     $self->_drop_inherited;
     $self->{listener}->blocking(0);
     $self->{control}->blocking(0);
@@ -209,7 +211,8 @@ sub _dispatch {
     _write("$conn->{store}.bin", $conn->{body});
     delete $conn->{body};
     $conn->{waiting} = 1;
-    if ($mode eq 'ok') {
+    my $spared = $mode =~ /^reset:(\d+)/ && $self->{count} % $1;
+    if ($mode eq 'ok' || $spared) {
         return $self->_answer($conn, $conn->{success});
     }
     if ($mode =~ /^partial:(\d+)/ && $conn->{json}) {
@@ -226,7 +229,10 @@ sub _dispatch {
     if ($mode =~ /^slow:(.*)/) {
         $conn->{due} = time + $1;
     }
-    elsif ($mode eq 'reset') {
+    elsif ($mode =~ /^(?:drip|flood)/) {
+        $self->_trickle($conn, $mode);
+    }
+    elsif ($mode =~ /^reset/) {
         setsockopt $conn->{sock}, SOL_SOCKET, SO_LINGER, pack 'ii', 1, 0;
         $self->_close($conn);
     }
@@ -234,6 +240,30 @@ sub _dispatch {
         syswrite $conn->{sock}, $1;
         $self->_close($conn);
     }
+    return;
+}
+
+# Answers that take long are a process of their own, as long as the peer listens:
+# a byte each second, or so many bytes as fast as they go.
+sub _trickle {
+    my ($self, $conn, $mode) = @_;
+    my ($size) = $mode =~ /:(\d+)/;
+    if (!fork) {
+        $conn->{sock}->blocking(1);
+        alarm 60;
+        my $head = "HTTP/1.1 200 OK\r\nContent-Length: " . ($size // 100) . "\r\n\r\n";
+        my @parts = $size ? ($head) : split //, $head;
+        for my $part (@parts) {
+            defined syswrite $conn->{sock}, $part or POSIX::_exit(0);
+            sleep 1 unless $size;
+        }
+        my $block = 'x' x 65536;
+        for (1 .. ($size // 0) / length $block) {
+            defined syswrite $conn->{sock}, $block or last;
+        }
+        POSIX::_exit(0);
+    }
+    $self->_close($conn);
     return;
 }
 

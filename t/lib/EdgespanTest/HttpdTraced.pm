@@ -24,12 +24,15 @@ my $FORMAT = join ',', map {qq{\\"$_->[0]\\":\\"$_->[1]\\"}} (
     [ note => '%{OTEL_TRACE_ID}n' ], [ note_sampled => '%{OTEL_SAMPLED}n' ],
     [ us => '%D' ], [ status => '%>s' ]);
 
-# $opt{trace} is the OtelTrace line of the server; undef: none.
+# Options besides httpd's: collector (a new one), exporter (more options of it),
+# trace (the OtelTrace line of the server; undef: none).
 sub traced {
     my (%opt) = @_;
-    my $c = EdgespanTest::Collector->new;
+    my $c = delete $opt{collector} // EdgespanTest::Collector->new;
+    my $exporter = delete $opt{exporter} // '';
+    my $interval = $exporter =~ /\binterval=/ ? '' : 'interval=20ms ';
     my $trace = exists $opt{trace} ? delete $opt{trace} : 'On';
-    $opt{http} = join "\n", 'OtelExporter %%COLLECTOR%% interval=20ms',
+    $opt{http} = join "\n", "OtelExporter %%COLLECTOR%% $interval$exporter",
         'OtelServiceName edge', defined $trace ? "OtelTrace $trace" : (),
         qq{LogFormat "{$FORMAT}" edge}, 'CustomLog %%PREFIX%%/edge.log edge',
         $opt{http} // '', '';
