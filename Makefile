@@ -2,6 +2,7 @@
 #
 #   make            build/nginx/ngx_http_edgespan_module.so and build/httpd/mod_edgespan.so
 #   make test       everything above, unit tests, tests against both servers
+#   make interop    tests against real collectors, which it fetches first
 #   make demo       a traced gateway on this machine
 #   make unit SANITIZE=address,undefined BUILD=build-asan
 #
@@ -50,7 +51,7 @@ LIBEDGESPAN = $(BUILD)/core/libedgespan.a
 NGX_MODULE = $(BUILD)/nginx/ngx_http_edgespan_module.so
 HTTPD_MODULE = $(BUILD)/httpd/mod_edgespan.so
 
-.PHONY: all core nginx httpd deps demo test check unit bench format format-check install clean FORCE
+.PHONY: all core nginx httpd deps demo test check interop unit bench format format-check install clean FORCE
 
 all: nginx httpd
 core: $(LIBEDGESPAN)
@@ -157,12 +158,22 @@ test:
 # test failed in comments.
 RUN_UNIT = CMOCKA_MESSAGE_OUTPUT=TAP prove --failures --comments --exec '' $(UNIT_PROGRAMS)
 RUN_PROVE = prove -It/lib $(PROVE_FLAGS) $(sort $(wildcard t/*.t))
+INTEROP_TESTS = $(sort $(wildcard t/interop/*.t))
 
 check: SHELL = /bin/bash
 check: all $(UNIT_PROGRAMS)
-	@set -o pipefail; { $(RUN_UNIT) && $(RUN_PROVE); } | tee $(BUILD)/test.log
+	@set -o pipefail; t/interop/fetch --check > /dev/null && interop='$(INTEROP_TESTS)'; \
+	    { $(RUN_UNIT) && $(RUN_PROVE) $$interop; } | tee $(BUILD)/test.log
 	@awk -F '[=, ]+' '/^Files=/ { files += $$2; tests += $$4 } \
 	    END { print "make test: " tests " tests in " files " files, all passed" }' $(BUILD)/test.log
+	@t/interop/fetch --check || true
+
+# Java for Zipkin.
+interop:
+	$(MAKE) deps EXTRA='ca-certificates default-jre-headless unzip'
+	t/interop/fetch
+	$(MAKE) all
+	prove -It/lib $(PROVE_FLAGS) $(INTEROP_TESTS)
 
 unit: $(UNIT_PROGRAMS)
 	$(RUN_UNIT)

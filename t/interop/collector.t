@@ -3,6 +3,7 @@
 use strict;
 use warnings;
 use Test::More;
+use EdgespanTest;
 use EdgespanTest::Interop;
 use EdgespanTest::InteropCollector;
 use EdgespanTest::Nginx;
@@ -10,9 +11,12 @@ use EdgespanTest::Nginx;
 my $collector = EdgespanTest::InteropCollector->new->start;
 my %at = map { $_ => 'http://127.0.0.1:' . $collector->port_of($_) } qw(http grpc zipkin jaeger);
 
-# The Collector takes OTLP/HTTP from TCP only; on one machine a proxy is before it.
+# The Collector takes OTLP/HTTP from TCP only: a proxy is before it, which also tells
+# how the bodies came.
 my $socket = $collector->prefix . '/run/http.sock';
-my $proxy = EdgespanTest::Nginx->new(module => 0, name => 'proxy on a socket', http => <<"END")->start;
+my $proxy = EdgespanTest::Nginx->new(module => 0, name => 'the proxy', http => <<"END")->start;
+    log_format coding "\$http_content_encoding|\$http_content_type|\$status";
+    access_log %%PREFIX%%/coding.log coding;
     server {
         listen unix:$socket;
         location / { proxy_pass $at{http}; }
@@ -31,6 +35,8 @@ my @ways = (
     @protocols,
     (map { [ "$_->[0], gzip" => [ @{ $_->[1] }, compression => 'gzip' ] ] } @protocols),
     [ 'http/protobuf, a socket' => [ endpoint => "unix:$socket", protocol => 'http/protobuf' ] ],
+    [ 'http/json, gzip, a socket' => [ endpoint => "unix:$socket:/v1/traces",
+        protocol => 'http/json', compression => 'gzip' ] ],
     [ 'grpc, a socket' => [ endpoint => 'unix:' . $collector->grpc_socket, protocol => 'grpc' ] ],
 );
 
@@ -40,6 +46,11 @@ for my $kind (@SERVERS) {
         arrives($way, $kind, $options, $collector);
     }
 }
+
+my %seen = map { $_ => 1 } split /\n/, slurp($proxy->prefix . '/coding.log');
+is_deeply \%seen, { '-|application/x-protobuf|200' => 1, 'gzip|application/json|200' => 1 },
+    'bodies were compressed as configured' or diag explain \%seen;
+
 $proxy->finish;
 $collector->finish;
 

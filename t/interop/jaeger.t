@@ -10,8 +10,10 @@ my $jaeger = EdgespanTest::InteropJaeger->new->start;
 my $host = 'http://127.0.0.1';
 
 my @ways = (
-    [ 'http/protobuf' => [ endpoint => "$host:" . $jaeger->port_of('http'), protocol => 'http/protobuf' ] ],
-    [ 'http/json' => [ endpoint => "$host:" . $jaeger->port_of('http'), protocol => 'http/json' ] ],
+    [ 'http/protobuf' => [ endpoint => "$host:" . $jaeger->port_of('http'),
+        protocol => 'http/protobuf' ] ],
+    [ 'http/json' => [ endpoint => "$host:" . $jaeger->port_of('http'),
+        protocol => 'http/json' ] ],
     [ 'grpc' => [ endpoint => "$host:" . $jaeger->port_of('grpc'), protocol => 'grpc' ] ],
     [ 'grpc, gzip' => [ endpoint => "$host:" . $jaeger->port_of('grpc'), protocol => 'grpc',
         compression => 'gzip' ] ],

@@ -20,7 +20,8 @@ sub collector {
 
 sub otlp_to {
     my ($collector) = @_;
-    return (endpoint => 'http://127.0.0.1:' . $collector->port_of('http'), protocol => 'http/protobuf');
+    my $port = $collector->port_of('http');
+    return (endpoint => "http://127.0.0.1:$port", protocol => 'http/protobuf');
 }
 
 my $both = <<'END';
@@ -34,7 +35,8 @@ END
 subtest 'one machine' => sub {
     my $jaeger = EdgespanTest::InteropJaeger->new->start;
     my $collector = collector('one-machine.yaml', { grpc => 1, http => 2 }, $both,
-        env => { BACKEND_URL => 'http://127.0.0.1:' . $jaeger->port_of('http'), HOSTNAME => 'here' });
+        env => { BACKEND_URL => 'http://127.0.0.1:' . $jaeger->port_of('http'),
+            HOSTNAME => 'here' });
     arrives('one machine', $_, [ otlp_to($collector) ], $jaeger) for @SERVERS;
     $collector->finish;
     $jaeger->finish;
@@ -80,18 +82,15 @@ sub traces {
 my @dull = traces('/live/x', 30);
 my @wrong = traces('/dead/x', 20);
 
-my (%spans, @kept);
-for my $i (0, 1) {
-    wait_for(sub {
-        @wrong == grep { my $id = $_; 4 <= map { $_->spans($id) } @sample } @wrong;
-    }, 30, 'all spans of the failed requests') if !$i;
-    for my $id (@wrong) {
-        $spans{$id}[$i] = [ $sample[$i]->spans($id) ];
-        $kept[$i]++ if @{ $spans{$id}[$i] };
-    }
-}
+# What each Collector has of each trace.
+wait_for(sub {
+    @wrong == grep { my $id = $_; 4 <= map { $_->spans($id) } @sample } @wrong;
+}, 30, 'all spans of the failed requests');
+my %spans = map { my $id = $_; $id => [ map { [ $_->spans($id) ] } @sample ] } @wrong;
+
 is_deeply [ map { join ' ', sort { $a <=> $b } map { scalar @$_ } @{ $spans{$_} } } @wrong ],
     [ ('0 4') x @wrong ], 'failed: each trace is whole, and at one Collector only';
+my @kept = map { my $i = $_; scalar grep { @{ $_->[$i] } } values %spans } 0, 1;
 ok $kept[0] && $kept[1], 'both Collectors have had some' or diag "@kept";
 
 my ($trace) = grep {@$_} @{ $spans{ $wrong[0] } };

@@ -1,0 +1,107 @@
+package EdgespanTest::InteropCollector;
+
+# The OpenTelemetry Collector: with all receivers that Edgespan speaks to, or with a
+# configuration from examples/collector and what a test has to change in it. What
+# it took is read from its file exporter.
+
+use strict;
+use warnings;
+
+use parent 'EdgespanTest::InteropBackend';
+
+use EdgespanTest;
+use EdgespanTest::InteropTls;
+use EdgespanTest::Otlp;
+
+my %PORT = (grpc => 1, http => 2, zipkin => 3, jaeger => 4,
+    tls_grpc => 5, tls_http => 6, mtls_grpc => 7, mtls_http => 8);
+
+sub kind        { return 'the Collector' }
+sub program     { return 'otelcol' }
+sub ports_named { return $_[0]{example} ? $_[0]{named} : \%PORT }
+
+# Options: example (the name of a file), override (configuration that is laid over
+# it), named {what => number of its port}.
+sub new {
+    my ($class, %opt) = @_;
+    my $self = $class->SUPER::new(%opt);
+    $self->{tls} = EdgespanTest::InteropTls->new($self->prefix) unless $opt{example};
+    return $self;
+}
+
+sub examples { return sort glob repo_root() . '/examples/collector/*.yaml' }
+
+sub tls         { return $_[0]{tls} }
+sub grpc_socket { return $_[0]->prefix . '/run/grpc.sock' }
+
+sub command {
+    my ($self) = @_;
+    return ($self->{program}, map {"--config=$_"}
+        $self->{example} ? repo_root() . "/examples/collector/$self->{example}" : (),
+        "$self->{prefix}/config.yaml", 'yaml:service::telemetry::metrics::level: none');
+}
+
+sub config {
+    my ($self) = @_;
+    return $self->{override} if $self->{example};
+    my $tls = "cert_file: $self->{tls}{server}.crt, key_file: $self->{tls}{server}.key";
+    my $mtls = "$tls, client_ca_file: $self->{tls}{ca}.crt";
+    return <<"END";
+receivers:
+  otlp:
+    protocols:
+      grpc: {endpoint: 127.0.0.1:%%PORT1%%}
+      http: {endpoint: 127.0.0.1:%%PORT2%%}
+  otlp/tls:
+    protocols:
+      grpc: {endpoint: 127.0.0.1:%%PORT5%%, tls: {$tls}}
+      http: {endpoint: 127.0.0.1:%%PORT6%%, tls: {$tls}}
+  otlp/mtls:
+    protocols:
+      grpc: {endpoint: 127.0.0.1:%%PORT7%%, tls: {$mtls}}
+      http: {endpoint: 127.0.0.1:%%PORT8%%, tls: {$mtls}}
+  otlp/unix:
+    protocols:
+      grpc: {endpoint: @{[$self->grpc_socket]}, transport: unix}
+  zipkin: {endpoint: 127.0.0.1:%%PORT3%%}
+  jaeger: {protocols: {thrift_http: {endpoint: 127.0.0.1:%%PORT4%%}}}
+exporters:
+  file: {path: %%PREFIX%%/traces.json, flush_interval: 50ms}
+service:
+  pipelines:
+    traces:
+      receivers: [otlp, otlp/tls, otlp/mtls, otlp/unix, zipkin, jaeger]
+      exporters: [file]
+END
+}
+
+sub ready {
+    my ($self) = @_;
+    return 0 unless $self->SUPER::ready;
+    return 1 if $self->{example};
+    return 0 unless -S $self->grpc_socket;
+    # The servers of the tests may run as another user.
+    return chmod 0666, $self->grpc_socket;
+}
+
+# Success and output of "otelcol validate".
+sub validate {
+    my ($class, $file) = @_;
+    my $self = bless { env => {} }, $class;
+    return $self->_run(EdgespanTest::InteropBackend::interop_program('otelcol'),
+        'validate', "--config=$file");
+}
+
+sub spans {
+    my ($self, $trace_id) = @_;
+    return map { {
+        parent => $_->{parent_span_id},
+        error => $_->{status}{code} eq 'ERROR' ? 1 : 0,
+        service => $_->{resource}{'service.name'},
+        from => $_->{start} / 1e9, to => $_->{end} / 1e9,
+        %{$_}{qw(trace_id span_id name kind attrs)},
+    } } grep { $_->{trace_id} eq $trace_id }
+        EdgespanTest::Otlp::read_jsonl("$self->{prefix}/traces.json");
+}
+
+1;
