@@ -6,7 +6,7 @@ use strict;
 use warnings;
 
 use Exporter 'import';
-use List::Util qw(max sum0);
+use List::Util qw(max min sum0);
 use Test::More;
 use Time::HiRes qw(sleep time);
 
@@ -32,7 +32,7 @@ sub healthy {
     return $HEALTHY{$kind} //= do {
         my $s = edge($kind, []);
         latencies($s, 100);
-        my $p99 = max(map { _p99_us($s) } 1 .. 3);
+        my $p99 = min(map { _p99_us($s) } 1 .. 3);
         $s->stop;
         $s->finish;
         $p99;
@@ -59,9 +59,14 @@ sub fault {
         latencies($s, 100);
         $s->wait_log($opt{log}, 10) if $opt{log};
 
-        # The best of three: a fault harms each of them, the machine's noise not.
-        my ($p99) = sort { $a <=> $b } map { _p99_us($s) } 1 .. 3;
-        cmp_ok $p99, '<', 2 * $healthy + 300,
+        # The best of some: a fault harms each of them, the machine's noise not.
+        my $limit = 2 * $healthy + 200;
+        my $p99;
+        for (1 .. 10) {
+            $p99 = min($p99 // 1e9, _p99_us($s));
+            last if $p99 < $limit;
+        }
+        cmp_ok $p99, '<', $limit,
             sprintf 'p99 %.0f us, healthy %.0f us', $p99, $healthy;
 
         burst($s, 2000);

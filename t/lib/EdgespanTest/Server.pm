@@ -120,7 +120,7 @@ sub start {
         $self->write_config;
         my $mark = $self->log_mark;
         my $pid = fork // die "fork: $!\n";
-        $self->_exec($self->command) if !$pid;
+        $self->_exec(@{ $self->{wrap} // [] }, $self->command) if !$pid;
         @$self{qw(pid session started exit_status)} = ($pid, $pid, 1, undef);
         $self->{pids}{$pid} = 1;
         $self->{text_pos} = $mark;
