@@ -251,7 +251,7 @@ produce(void)
         uint64_t due = rate != 0 ? (es_mono_ns() - begin) * rate / ES_SECOND : made + 1000;
 
         for (; made < due; made++) {
-            es_provider_push(provider, 0, view);
+            es_provider_push(provider, ES_KIND_SERVER, 0, view);
         }
         if (rate != 0) {
             usleep(1000);
