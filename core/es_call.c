@@ -207,7 +207,9 @@ set_tls(CURL *easy, const es_tls_t *tls)
 {
     curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, (long) tls->verify);
     curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, tls->verify ? 2L : 0L);
+#if LIBCURL_VERSION_NUM >= 0x074d00 /* 7.77.0; see es_transport_lacks() */
     set_blob(easy, CURLOPT_CAINFO_BLOB, &tls->trusted_certificate);
+#endif
     if (tls->trusted_certificate.size != 0) {
         curl_easy_setopt(easy, CURLOPT_CAPATH, NULL); /* these and no others */
     }
@@ -272,7 +274,9 @@ es_call_reset(es_call_t *call)
 /* ------------------------------------------------------------ the outcome --- */
 
 /* curl has the code of a stream's reset nowhere but in its words, of which there
- * were two forms. */
+ * were two forms. Without any, the peer ended the stream before the request was
+ * sent, which is no error of HTTP/2 but its NO_ERROR: libcurl 7.88 then does not
+ * tell what it answered. */
 static int
 stream_error(const es_call_t *call, CURLcode code)
 {
@@ -286,7 +290,7 @@ stream_error(const es_call_t *call, CURLcode code)
         || (hex != NULL && sscanf(hex, "(error 0x%x", &error) == 1)) {
         return (int) error;
     }
-    return -1;
+    return 0;
 }
 
 static es_peer_t
@@ -308,13 +312,24 @@ peer_of(const es_call_t *call, CURLcode code)
                        || strstr(call->error, "unexpected TLS packet") != NULL
                    ? ES_PEER_PLAIN
                    : ES_PEER_UNKNOWN;
+    case CURLE_HTTP2:
+        if (strstr(call->error, "expected SETTINGS") != NULL) {
+            return ES_PEER_HTTP1;
+        }
+        if (loses_http2()) {
+            return ES_PEER_UNKNOWN; /* how it takes a GOAWAY */
+        }
+        /* fall through */
     case CURLE_GOT_NOTHING:
     case CURLE_SEND_ERROR:
     case CURLE_RECV_ERROR:
     case CURLE_PARTIAL_FILE:
         /* An old connection may have been closed at any time, and says nothing. */
         curl_easy_getinfo(call->easy, CURLINFO_NUM_CONNECTS, &connects);
-        return connects == 1 && call->headers.length == 0 ? ES_PEER_SILENT : ES_PEER_UNKNOWN;
+        return connects == 1 && call->headers.length == 0
+                       && strstr(call->error, "nghttp2") == NULL /* of a frame that came */
+                   ? ES_PEER_SILENT
+                   : ES_PEER_UNKNOWN;
     default:
         return ES_PEER_UNKNOWN;
     }

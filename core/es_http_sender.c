@@ -29,10 +29,11 @@ static void *
 http_open(const es_exporter_config_t *exporter, es_transport_t *transport, es_error_t *error)
 {
     const es_http_rules_t *rules = exporter->protocol->rules;
+    const char *lacks = es_transport_lacks(rules->http2, &exporter->tls);
     es_http_sender_t *sender;
 
-    if (rules->http2 && !es_transport_has_http2()) {
-        es_fail(error, "protocol %s needs a libcurl with HTTP/2", exporter->protocol->name);
+    if (lacks != NULL) {
+        es_fail(error, "libcurl lacks %s", lacks);
         return NULL;
     }
     if ((sender = calloc(1, sizeof(*sender))) == NULL) {

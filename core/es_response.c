@@ -4,6 +4,7 @@
 
 #define GRPC_RECEIVER "a gRPC receiver (port 4317 by default)"
 #define OTLP_HTTP_RECEIVER "an OTLP/HTTP receiver (port 4318 by default)"
+#define TLS_RECEIVER ", one with TLS an https:// endpoint"
 
 es_str_t
 es_response_header(const es_response_t *response, es_str_t name)
@@ -37,11 +38,12 @@ contains(es_str_t text, es_str_t what)
     return false;
 }
 
-/* How nginx, Go's servers and httpd answer plain HTTP at a port for TLS. */
+/* How nginx, Go's servers and httpd answer plain HTTP at a port for TLS, even if
+ * the answer is cut off in the end. */
 static bool
 is_tls_port(const es_response_t *response)
 {
-    return response->status == 400
+    return (response->status == 400 || response->status == 0)
            && (contains(response->body, ES_STR("to HTTPS port"))
                || contains(response->body, ES_STR("to an HTTPS server"))
                || contains(response->body, ES_STR("SSL-enabled server port")));
@@ -59,7 +61,7 @@ es_response_mismatch(const es_response_t *response, bool http2, bool tls, char *
     case ES_PEER_SILENT:
         snprintf(words, size, "%.80s; %s would need protocol %s%s", response->failure,
                  http2 ? OTLP_HTTP_RECEIVER : GRPC_RECEIVER, http2 ? "http/protobuf" : "grpc",
-                 tls ? "" : ", one with TLS an https:// endpoint");
+                 tls ? "" : TLS_RECEIVER);
         break;
 
     case ES_PEER_PLAIN:
@@ -72,8 +74,9 @@ es_response_mismatch(const es_response_t *response, bool http2, bool tls, char *
 
     case ES_PEER_HTTP1:
         snprintf(words, size,
-                 "it answers HTTP/1.1, and protocol grpc needs HTTP/2: if it is " OTLP_HTTP_RECEIVER
-                 ", set protocol http/protobuf");
+                 "it answers HTTP/1.1, and protocol grpc needs HTTP/2: " OTLP_HTTP_RECEIVER
+                 " would need protocol http/protobuf%s",
+                 tls ? "" : TLS_RECEIVER);
         break;
 
     case ES_PEER_HTTP2:

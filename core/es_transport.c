@@ -3,6 +3,7 @@
 #include "es_transport.h"
 
 #include "es_call.h"
+#include "es_clock.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -17,6 +18,7 @@ struct es_transport {
     es_call_t *calls; /* under way */
     es_call_t *idle;  /* to be used again, with their handles */
     bool resolving;   /* a name look-up began: curl may have made a socket pair */
+    uint64_t waited;  /* when the last wait ended */
 };
 
 /* ------------------------------------------------------- descriptors --- */
@@ -114,10 +116,20 @@ call_retire(es_transport_t *transport, es_call_t *call)
     transport->idle = call;
 }
 
-bool
-es_transport_has_http2(void)
+const char *
+es_transport_lacks(bool http2, const es_tls_t *tls)
 {
-    return (curl_version_info(CURLVERSION_NOW)->features & CURL_VERSION_HTTP2) != 0;
+    if (http2 && !(curl_version_info(CURLVERSION_NOW)->features & CURL_VERSION_HTTP2)) {
+        return "HTTP/2";
+    }
+#if LIBCURL_VERSION_NUM < 0x074d00
+    if (tls->trusted_certificate.size != 0) {
+        return "trusted_certificate, which came with its version 7.77";
+    }
+#else
+    (void) tls;
+#endif
+    return NULL;
 }
 
 es_transport_t *
@@ -254,6 +266,17 @@ perform(es_transport_t *transport)
     }
 }
 
+static bool
+has_http2_calls(const es_transport_t *transport)
+{
+    const es_call_t *call = transport->calls;
+
+    while (call != NULL && !call->request.http2) {
+        call = call->next;
+    }
+    return call != NULL;
+}
+
 void
 es_transport_wait(es_transport_t *transport, struct pollfd *fds, unsigned count, int timeout_ms)
 {
@@ -269,6 +292,13 @@ es_transport_wait(es_transport_t *transport, struct pollfd *fds, unsigned count,
     for (unsigned i = 0; i < n; i++) {
         fds[i].revents = waits[i].revents;
     }
+
+    /* While the peer's HTTP/2 window is full, libcurl 7.88 asks whether the socket
+     * takes more, which it does, and would ask again and again. */
+    if (timeout_ms != 0 && has_http2_calls(transport) && es_mono_ns() - transport->waited < ES_MS) {
+        poll(fds, n, 1);
+    }
+    transport->waited = es_mono_ns();
 
     perform(transport);
 }

@@ -32,8 +32,8 @@ typedef struct es_request {
     void *data;
 } es_request_t;
 
-/* Does this libcurl speak HTTP/2? */
-bool es_transport_has_http2(void);
+/* What of this the libcurl in use cannot do, in words; NULL: nothing. */
+const char *es_transport_lacks(bool http2, const es_tls_t *tls);
 
 /* NULL with the error filled. */
 es_transport_t *es_transport_create(es_error_t *error);

@@ -2,7 +2,7 @@ package EdgespanTest::GrpcCollector;
 
 # A scriptable OTLP/gRPC collector, used like EdgespanTest::Collector: the same
 # methods, other modes (see EdgespanTest::GrpcServer). A request counts as
-# answered '200' when its grpc-status was 0, and as 'grpc-N' otherwise.
+# answered '200' when its grpc-status was 0, as 'grpc-N' or the like otherwise.
 
 use strict;
 use warnings;

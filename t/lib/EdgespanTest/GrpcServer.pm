@@ -41,14 +41,32 @@ sub check_mode {
 
 # --- Frames -------------------------------------------------------------
 
+# What the client does not read now is written later: it may never read it.
 sub _send {
     my ($self, $conn, $bytes) = @_;
-    return unless $conn->{sock};
-    # Answers are small, or their reader is a client that reads.
-    $conn->{sock}->blocking(1);
-    my $ok = syswrite $conn->{sock}, $bytes;
-    return $self->_close($conn) unless $ok;
-    $conn->{sock}->blocking(0);
+    $conn->{out} .= $bytes;
+    return $self->_flush($conn);
+}
+
+sub _flush {
+    my ($self, $conn) = @_;
+    while ($conn->{sock} && length($conn->{out} // '')) {
+        my $n = syswrite $conn->{sock}, $conn->{out}, 1 << 18;
+        if (!defined $n) {
+            return $self->_close($conn) unless $!{EAGAIN} || $!{EINTR};
+            last;
+        }
+        substr $conn->{out}, 0, $n, '';
+    }
+    return $self->_next_due($conn);
+}
+
+# When the event loop is to look after the connection though nothing came.
+sub _next_due {
+    my ($self, $conn) = @_;
+    my ($slow) = @{ $conn->{slow} || [] };
+    $conn->{due} = length($conn->{out} // '') ? time + 0.01
+        : $slow ? $slow->[0] : undef;
     return;
 }
 
@@ -205,20 +223,18 @@ sub _mode_big {
 sub _mode_slow {
     my ($self, $conn, $stream, $seconds) = @_;
     push @{ $conn->{slow} }, [ time + $seconds, $stream ];
-    $conn->{due} //= $conn->{slow}[0][0];
-    return;
+    return $self->_next_due($conn);
 }
 
-# The event loop's word for what is due on a connection.
+# Called when something is due on a connection.
 sub _answer {
     my ($self, $conn) = @_;
-    my $slow = $conn->{slow};
+    my $slow = $conn->{slow} || [];
     while ($conn->{sock} && @$slow && $slow->[0][0] <= time) {
         my $stream = (shift @$slow)->[1];
         $self->_ok($conn, $stream) if $conn->{streams}{ $stream->{id} };
     }
-    $conn->{due} = $slow->[0][0];
-    return;
+    return $self->_flush($conn);
 }
 
 sub _varint_field {
@@ -265,7 +281,7 @@ sub _mode_trailers_only {
 
 sub _mode_http {
     my ($self, $conn, $stream, $status) = @_;
-    return $self->_reply($conn, $stream, $status, _headers($stream->{id}, 0,
+    return $self->_reply($conn, $stream, "http-$status", _headers($stream->{id}, 0,
         ':status' => $status, 'content-type' => 'text/html')
         . _frame($DATA, $END_STREAM, $stream->{id}, '<html>no</html>'));
 }
