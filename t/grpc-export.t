@@ -11,7 +11,7 @@ use Time::HiRes qw(time);
 
 use EdgespanTest;
 use EdgespanTest::GrpcCollector;
-use EdgespanTest::GrpcTraced;
+use EdgespanTest::Edge;
 use EdgespanTest::Otlp;
 
 my $missing = EdgespanTest::GrpcCollector::missing();
@@ -22,7 +22,7 @@ my $PATH = '/opentelemetry.proto.collector.trace.v1.TraceService/Export';
 sub start {
     my ($kind, %opt) = @_;
     my $c = EdgespanTest::GrpcCollector->new;
-    my $s = exporting($kind, $c->url, [ protocol => 'grpc', %opt ]);
+    my $s = edge($kind, [ protocol => 'grpc', %opt ], collector => $c);
     return ($s, $c);
 }
 
@@ -37,9 +37,9 @@ sub accounted {
     my ($s, $c, $twice) = @_;
     $s->stop;
     my $ids = $c->span_ids_fast;
-    my $dropped = dropped($s);
+    my $dropped = dropped_spans($s);
     local $Test::Builder::Level = $Test::Builder::Level + 1;
-    is keys(%$ids) + sum0(values %$dropped), made($s), made($s) . ' made: '
+    is keys(%$ids) + sum0(values %$dropped), requested($s), requested($s) . ' made: '
         . keys(%$ids) . ' received, ' . sum0(values %$dropped) . ' dropped';
     is max(values %$ids), 1, 'none arrived twice' unless $twice;
     is $c->errors, '', 'the collector understood all';
@@ -86,7 +86,7 @@ for my $kind (qw(nginx httpd)) {
         like header($first, 'user-agent'), qr{^edgespan/\S+ OTel-OTLP-Exporter-C/},
             'user-agent';
         my %connections = map { $_->{conn} => 1 } @requests;
-        is keys %connections, libcurl_has_bug_10634() ? @requests : 1,
+        is keys %connections, EdgespanTest::GrpcCollector::libcurl_has_bug_10634() ? @requests : 1,
             'connections';
         is keys %{ accounted($s, $c) }, 0, 'nothing was dropped';
     };
@@ -111,7 +111,7 @@ for my $kind (qw(nginx httpd)) {
             request($s, 3);
             wait_for(sub { tried($c) >= 2 }, 15, "a second try after $mode");
             $c->mode('ok');
-            $c->wait_spans(made($s), 15);
+            $c->wait_spans(requested($s), 15);
             pass $mode;
         }
         is keys %{ accounted($s, $c) }, 0, 'nothing was dropped';
@@ -130,7 +130,7 @@ for my $kind (qw(nginx httpd)) {
             $n++;
             $c->mode('ok');
             request($s);
-            $c->wait_spans(made($s) - $n, 15);
+            $c->wait_spans(requested($s) - $n, 15);
             pass $mode;
         }
         $s->wait_log(qr/exporting to \S+: a batch was rejected: gRPC status 2 UNKNOWN/);
@@ -161,7 +161,7 @@ for my $kind (qw(nginx httpd)) {
         }
         like $s->error_log, qr/its answer is too large/, 'told';
         $s->stop;
-        cmp_ok dropped($s)->{'rejected by the collector'}, '>=', 2, 'counted';
+        cmp_ok dropped_spans($s)->{'rejected by the collector'}, '>=', 2, 'counted';
         $s->finish;
     };
 
@@ -185,7 +185,7 @@ for my $kind (qw(nginx httpd)) {
         # One of one: no more than there was.
         $s->wait_log(qr/a part of a batch was rejected: x/);
         $s->stop;
-        is_deeply dropped($s), { 'rejected by the collector' => 1 }, 'counted';
+        is_deeply dropped_spans($s), { 'rejected by the collector' => 1 }, 'counted';
         is scalar(my @all = $c->requests), 1, 'and not sent again';
         $s->finish;
     };
@@ -195,7 +195,7 @@ for my $kind (qw(nginx httpd)) {
         for my $n (1, 2, 3) {
             $c->mode("goaway:$n");
             request($s, 30);
-            $c->wait_spans(made($s), 20);
+            $c->wait_spans(requested($s), 20);
             pass "after $n";
         }
         is keys %{ accounted($s, $c) }, 0, 'nothing was dropped';
@@ -249,7 +249,7 @@ for my $kind (qw(nginx httpd)) {
         request($s, 3);
         $c->wait_requests(1);
         cmp_ok $s->stop, '<', 5, 'in time';
-        is_deeply dropped($s), { 'not delivered before the shutdown timeout' => 3 },
+        is_deeply dropped_spans($s), { 'not delivered before the shutdown timeout' => 3 },
             'counted';
         $s->finish;
     };

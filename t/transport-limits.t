@@ -8,7 +8,7 @@ use Test::More;
 use Time::HiRes qw(sleep time);
 
 use EdgespanTest;
-use EdgespanTest::GrpcTraced;
+use EdgespanTest::Edge;
 
 # A server that reads a request's head and then writes what $answer says.
 sub peer {
@@ -63,8 +63,8 @@ for my $kind (qw(nginx httpd)) {
         my ($name, $answer) = @$case;
         subtest "$kind: $name" => sub {
             my ($url, $file) = peer($answer);
-            my $s = exporting($kind, $url, [ protocol => 'http/protobuf',
-                timeout => '20s' ]);
+            my $s = edge($kind, [ protocol => 'http/protobuf',
+                timeout => '20s' ], endpoint => $url);
             my %before = map { $_ => rss_kb($_) } $s->worker_pids;
             request($s);
             $s->wait_log(qr/exporting to \S+: .*(?:too large|out of memory|larger than allowed)/i, 15);
@@ -75,7 +75,7 @@ for my $kind (qw(nginx httpd)) {
             # What the kernel's buffers took is not ours.
             cmp_ok((slurp($file) =~ /(\d+)/)[0], '<', 64 << 20, 'it was not read');
             cmp_ok $s->stop, '<', 5, 'the stop is in time';
-            is((values %{ dropped($s) })[0], 1, 'counted');
+            is((values %{ dropped_spans($s) })[0], 1, 'counted');
             $s->finish;
         };
     }
@@ -90,14 +90,14 @@ for my $kind (qw(nginx httpd)) {
         my ($name, $answer) = @$case;
         subtest "$kind: $name, byte by byte" => sub {
             my ($url) = peer($answer);
-            my $s = exporting($kind, $url, [ protocol => 'http/protobuf',
-                timeout => '600ms' ]);
+            my $s = edge($kind, [ protocol => 'http/protobuf',
+                timeout => '600ms' ], endpoint => $url);
             my $from = time;
             request($s);
             $s->wait_log(qr/it failed and is tried again: .*timed out/, 15);
             cmp_ok time - $from, '>=', 0.6, 'not before its time';
             cmp_ok $s->stop, '<', 5, 'the stop is in time';
-            is_deeply dropped($s),
+            is_deeply dropped_spans($s),
                 { 'not delivered before the shutdown timeout' => 1 }, 'counted';
             $s->finish;
         };

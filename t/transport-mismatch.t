@@ -10,7 +10,7 @@ use Test::More;
 use EdgespanTest;
 use EdgespanTest::Collector;
 use EdgespanTest::GrpcCollector;
-use EdgespanTest::GrpcTraced;
+use EdgespanTest::Edge;
 use EdgespanTest::Nginx;
 
 my $missing = EdgespanTest::GrpcCollector::missing();
@@ -80,14 +80,14 @@ for my $kind (qw(nginx httpd)) {
     for my $case (@cases) {
         my ($name, $protocol, $endpoint, $expected) = @$case;
         subtest "$kind: $name" => sub {
-            my $s = exporting($kind, $endpoint, [ protocol => $protocol,
-                ssl_verify => 'off' ]);
+            my $s = edge($kind, [ protocol => $protocol,
+                ssl_verify => 'off' ], endpoint => $endpoint);
             request($s, 5);
             $s->wait_log(qr/exporting to \S+: it failed and is tried again: .*$expected/, 15);
             is scalar(() = $s->error_log =~ /exporting to \S+: it failed/g), 1,
                 'said once';
             $s->stop;
-            is_deeply dropped($s),
+            is_deeply dropped_spans($s),
                 { 'not delivered before the shutdown timeout' => 5 },
                 'nothing was lost until the stop';
             $s->finish;

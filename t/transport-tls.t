@@ -9,7 +9,7 @@ use Test::More;
 use EdgespanTest;
 use EdgespanTest::Collector;
 use EdgespanTest::GrpcCollector;
-use EdgespanTest::GrpcTraced;
+use EdgespanTest::Edge;
 use EdgespanTest::Nginx;
 
 my $missing = EdgespanTest::GrpcCollector::missing();
@@ -94,15 +94,15 @@ for my $kind (qw(nginx httpd)) {
                 my $c = $protocol eq 'grpc' ? $grpc : $http;
                 my $before = () = $c->spans;
                 my $mark = length(slurp($front->prefix . '/front.log') // '');
-                my $s = exporting($kind, "https://$host:" . $front->port($port)
-                    . ($protocol eq 'grpc' ? '' : '/v1/traces'),
-                    [ protocol => $protocol, @$options ]);
+                my $s = edge($kind, [ protocol => $protocol, @$options ],
+                    endpoint => "https://$host:" . $front->port($port)
+                        . ($protocol eq 'grpc' ? '' : '/v1/traces'));
                 if ($failure) {
                     request($s, 2);
                     $s->wait_log(qr/exporting to \S+: .*$failure/, 15);
                     is scalar(() = $c->spans), $before, 'no span arrives';
                     $s->stop;
-                    is((values %{ dropped($s) })[0], 2, 'both are counted');
+                    is((values %{ dropped_spans($s) })[0], 2, 'both are counted');
                     $s->finish;
                     return;
                 }
@@ -111,7 +111,7 @@ for my $kind (qw(nginx httpd)) {
                     $c->wait_spans($before + $n, 15);
                 }
                 $s->stop;
-                is_deeply dropped($s), {}, 'all arrive';
+                is_deeply dropped_spans($s), {}, 'all arrive';
                 my @lines = substr(slurp($front->prefix . '/front.log'), $mark)
                     =~ /(.+)/g;
                 my %seen = map { $_ => 1 } @lines;

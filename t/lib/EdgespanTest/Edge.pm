@@ -15,14 +15,15 @@ use EdgespanTest::Collector;
 use EdgespanTest::HttpdTraced ();
 use EdgespanTest::NginxTraced;
 
-our @EXPORT = qw(edge latencies burst made dropped_spans percentile);
+our @EXPORT = qw(edge request requested latencies burst made dropped_spans percentile);
 
 # $options are the exporter's, [ name => value ... ] as in nginx's block; more of
-# %opt: collector, endpoint (its URL), http (more of the configuration by server:
+# %opt: collector (a new one, unless there is an endpoint), endpoint (its URL), http (more of the configuration by server:
 # {nginx => ..., httpd => ...}), and what the server's own class takes.
 sub edge {
     my ($kind, $options, %opt) = @_;
-    my $c = delete $opt{collector} // EdgespanTest::Collector->new;
+    my $c = delete $opt{collector}
+        // EdgespanTest::Collector->new(start => !$opt{endpoint});
     my $endpoint = delete $opt{endpoint} // $c->url;
     my $more = (delete $opt{http} // {})->{$kind} // '';
     my @pairs = map { [ splice @$options, 0, 2 ] } 1 .. @$options / 2;
@@ -32,7 +33,7 @@ sub edge {
     if ($kind eq 'nginx') {
         $s = EdgespanTest::NginxTraced->new(%common,
             exporter => join(' ', map {"$_->[0] $_->[1];"} @pairs),
-            http => "keepalive_requests 1000000;\n"
+            http => "otel_service_name edge;\nkeepalive_requests 1000000;\n"
                 . "server { listen 127.0.0.1:%%PORT1%%;\n$more\n"
                 . ' location / { return 200 ok; } }');
     }
@@ -52,6 +53,19 @@ sub _httpd_option {
     return "spool=$1 spool_max=$2" if $name eq 'spool' && $value =~ /^(\S+) max=(.*)/;
     return "$name=$value";
 }
+
+# So many requests, one after the other: a span each.
+sub request {
+    my ($s, $n) = @_;
+    for (1 .. $n // 1) {
+        my $answer = http_get($s->{edge_port}->(), '/index.html');
+        die "no answer of $s->{prefix}\n" unless $answer->{status};
+        $s->{requested}++;
+    }
+    return;
+}
+
+sub requested { return $_[0]{requested} // 0 }
 
 # Seconds that each of some requests over one connection took.
 sub latencies {

@@ -19,6 +19,9 @@ sub missing {
         : $@ =~ /Can't locate Protocol/ ? 'Protocol::HTTP2 is missing' : die $@;
 }
 
+# libcurl cannot use a plain HTTP/2 connection twice.
+sub libcurl_has_bug_10634 { return `curl --version` =~ m{libcurl/7\.88\.} ? 1 : 0 }
+
 sub server_class {
     require EdgespanTest::GrpcServer;
     return 'EdgespanTest::GrpcServer';
