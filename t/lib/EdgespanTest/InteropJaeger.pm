@@ -48,7 +48,7 @@ END
 
 sub spans {
     my ($self, $trace_id) = @_;
-    my $found = $self->_query($self->port_of('query'), "/api/traces/$trace_id") or return;
+    my $found = $self->get_json($self->port_of('query'), "/api/traces/$trace_id") or return;
     my $trace = $found->{data}[0] or return;
     return map { _span($_, $trace->{processes}) } @{ $trace->{spans} };
 }

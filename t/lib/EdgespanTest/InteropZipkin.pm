@@ -7,8 +7,6 @@ use warnings;
 
 use parent 'EdgespanTest::InteropBackend';
 
-use EdgespanTest;
-
 my %PORT = (http => 1);
 
 sub kind        { return 'Zipkin' }
@@ -27,12 +25,12 @@ sub command {
 sub ready {
     my ($self) = @_;
     return 0 unless $self->SUPER::ready;
-    return (eval { http_get($self->port_of('http'), '/health') } // return 0)->{status} == 200;
+    return defined $self->get($self->port_of('http'), '/health');
 }
 
 sub spans {
     my ($self, $trace_id) = @_;
-    my $found = $self->_query($self->port_of('http'), "/api/v2/trace/$trace_id") or return;
+    my $found = $self->get_json($self->port_of('http'), "/api/v2/trace/$trace_id") or return;
     return map { {
         trace_id => $_->{traceId}, span_id => $_->{id}, parent => $_->{parentId} // '',
         name => $_->{name}, kind => $_->{kind}, attrs => $_->{tags},
