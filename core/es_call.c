@@ -328,6 +328,7 @@ peer_of(const es_call_t *call, CURLcode code)
         curl_easy_getinfo(call->easy, CURLINFO_NUM_CONNECTS, &connects);
         return connects == 1 && call->headers.length == 0
                        && strstr(call->error, "nghttp2") == NULL /* of a frame that came */
+                       && strstr(call->error, "alert") == NULL   /* TLS says why */
                    ? ES_PEER_SILENT
                    : ES_PEER_UNKNOWN;
     default:

@@ -59,7 +59,8 @@ es_response_mismatch(const es_response_t *response, bool http2, bool tls, char *
         return false;
 
     case ES_PEER_SILENT:
-        snprintf(words, size, "%.80s; %s would need protocol %s%s", response->failure,
+        snprintf(words, size, "%.100s; %s%s would need protocol %s%s", response->failure,
+                 tls ? "who asks for a certificate needs client_certificate, " : "",
                  http2 ? OTLP_HTTP_RECEIVER : GRPC_RECEIVER, http2 ? "http/protobuf" : "grpc",
                  tls ? "" : TLS_RECEIVER);
         break;
