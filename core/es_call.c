@@ -352,7 +352,9 @@ es_call_response(const es_call_t *call, CURLcode code)
     if (code == CURLE_OK) {
         curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status);
         curl_easy_getinfo(call->easy, CURLINFO_RETRY_AFTER, &retry_after);
-        if (retry_after > (curl_off_t) ES_RETRY_AFTER_MAX) {
+        if (retry_after < 0) {
+            retry_after = 0; /* a date that is over, or a clock that differs */
+        } else if (retry_after > (curl_off_t) ES_RETRY_AFTER_MAX) {
             retry_after = (curl_off_t) ES_RETRY_AFTER_MAX;
         }
         response.status = (unsigned) status;
