@@ -349,6 +349,7 @@ es_pipeline_turn(es_pipeline_t *pipeline, es_turn_t turn, uint64_t deadline_ns)
         pipeline->flush_at = now + pipeline->config->interval_ns;
     }
     pipeline->unfinished = more_to_store || (more && may_send(pipeline, turn));
+    pipeline->exhausted = !more;
     atomic_store_explicit(&gauges_of(pipeline)->in_flight, pipeline->in_flight,
                           memory_order_relaxed);
     atomic_store_explicit(&gauges_of(pipeline)->waiting, pipeline->waiting, memory_order_relaxed);
@@ -364,7 +365,10 @@ es_pipeline_due(const es_pipeline_t *pipeline)
         && (pipeline->failing || pipeline->in_flight == ES_IN_FLIGHT_MAX)) {
         return UINT64_MAX; /* an answer comes first */
     }
-    return pipeline->failing ? pipeline->retry_at : pipeline->flush_at;
+
+    /* What fails has nothing to try with where it is all in a spool that another
+     * process replays. */
+    return pipeline->failing && !pipeline->exhausted ? pipeline->retry_at : pipeline->flush_at;
 }
 
 bool

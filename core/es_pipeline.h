@@ -34,6 +34,7 @@ typedef struct es_pipeline {
     unsigned in_flight;        /* batches at the destination */
     uint64_t flush_at;         /* when an incomplete batch is sent, too */
     bool unfinished;           /* the last turn left something to do */
+    bool exhausted;            /* it found nothing (more) that could be sent */
 
     bool failing; /* at every target */
     uint64_t failing_since;

@@ -16,6 +16,18 @@ use EdgespanTest::Edge;
 
 my $SHUTDOWN = 'not delivered before the shutdown timeout';
 
+# Seconds of processor time that all but a process's first thread have had.
+sub thread_cpu {
+    my ($pid) = @_;
+    my $ticks = 0;
+    for my $file (glob "/proc/$pid/task/*/stat") {
+        next if $file =~ m{/task/$pid/};
+        my @fields = split ' ', (slurp($file) // '') =~ s/.*\) //sr;
+        $ticks += ($fields[11] // 0) + ($fields[12] // 0);
+    }
+    return $ticks / POSIX::sysconf(POSIX::_SC_CLK_TCK());
+}
+
 for my $kind (split ' ', $ENV{KIND} // 'nginx httpd') {
 
     # libcurl gives the seconds from now, however few.
@@ -39,5 +51,38 @@ for my $kind (split ' ', $ENV{KIND} // 'nginx httpd') {
         };
     }
 }
+
+# A worker that goes on serving after a reload has the spool's lock: the next
+# generation fails, too, and has nothing to ask with.
+subtest 'a spool that the generation before replays' => sub {
+    my $c = EdgespanTest::Collector->new;
+    my $dir = tmpdir() . '/spool';
+    my $s = edge('nginx', [ timeout => '1s', spool => "$dir max=64m" ], collector => $c,
+        workers => 1,
+        http => { nginx => 'location /slow { limit_rate 1; alias /etc/; }' });
+    $c->stop;
+    burst($s, 100);
+    my $lasting = IO::Socket::INET->new(PeerAddr => '127.0.0.1',
+        PeerPort => $s->{edge_port}->()) or die "connect: $!";
+    syswrite $lasting, "GET /slow/services HTTP/1.1\r\nHost: x\r\n\r\n";
+    sysread $lasting, my $head, 10;
+    $s->reload(undef, drain => 0);
+    my ($new) = $s->worker_pids;
+    burst($s, 100);
+    wait_for(sub { my @segments = glob "$dir/*-$new-*.spool"; @segments }, 15,
+        'a segment of the new generation');
+    sleep 2.5; # the longest back-off, and more
+    my $before = thread_cpu($new);
+    sleep 2;
+    cmp_ok thread_cpu($new) - $before, '<', 0.2, 'its thread sleeps';
+    close $lasting;
+    $c->start;
+    ok eval {
+        wait_for(sub { keys %{ $c->span_ids_fast } >= 200 }, 15, 'all spans');
+    }, 'all spans arrive';
+    $s->stop;
+    is scalar(grep { $_ > 1 } values %{ $c->span_ids_fast }), 0, 'none came twice';
+    $s->finish;
+};
 
 done_testing;
