@@ -28,6 +28,10 @@
 /* So long before the deadline of a stop nothing new is sent. */
 #define QUIESCE_MAX (100 * ES_MS)
 
+/* How far beyond the deadline it may be saved to the disk; less than es_provider.c
+ * waits in the end. */
+#define SAVE_LATE (100 * ES_MS)
+
 /* How often the thread's processor time is counted: asking is a system call. */
 #define CPU_PERIOD ES_SECOND
 
@@ -97,10 +101,10 @@ reclaim(es_exporter_t *exporter)
 }
 
 static void
-save(es_exporter_t *exporter)
+save(es_exporter_t *exporter, uint64_t deadline_ns)
 {
     for (unsigned i = 0; i < exporter->count; i++) {
-        es_pipeline_save(&exporter->pipelines[i]);
+        es_pipeline_save(&exporter->pipelines[i], deadline_ns);
     }
 }
 
@@ -240,6 +244,9 @@ stopping_turn(es_exporter_t *exporter)
 
     if (now >= deadline) {
         if (alone) {
+            /* Nobody saved it before: there was no time at all, or the last turn
+             * took it. */
+            save(exporter, now + SAVE_LATE);
             abandon(exporter, ES_DROP_SHUTDOWN);
         }
         return true;
@@ -248,7 +255,7 @@ stopping_turn(es_exporter_t *exporter)
         turn_all(exporter, ES_TURN_DRAIN, deadline);
     } else {
         if (alone) {
-            save(exporter);
+            save(exporter, deadline);
         }
         turn_all(exporter, ES_TURN_FINISH, deadline);
     }

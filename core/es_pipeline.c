@@ -409,9 +409,10 @@ give_up(es_pipeline_t *pipeline, es_range_t range, es_drop_t reason)
 }
 
 void
-es_pipeline_save(es_pipeline_t *pipeline)
+es_pipeline_save(es_pipeline_t *pipeline, uint64_t deadline_ns)
 {
-    while (pipeline->spool != NULL && es_spooling_store(pipeline, true)) {
+    while (pipeline->spool != NULL && es_spooling_store(pipeline, true)
+           && es_mono_ns() < deadline_ns) {
     }
 }
 

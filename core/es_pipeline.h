@@ -63,8 +63,9 @@ uint64_t es_pipeline_due(const es_pipeline_t *pipeline);
 /* Nothing under way; and, if `drained`, nothing left in the queue either. */
 bool es_pipeline_idle(const es_pipeline_t *pipeline, bool drained);
 
-/* Moves all that was not delivered to the spool, if there is one. */
-void es_pipeline_save(es_pipeline_t *pipeline);
+/* Moves all that was not delivered to the spool, if there is one and as far as
+ * there is time. */
+void es_pipeline_save(es_pipeline_t *pipeline, uint64_t deadline_ns);
 
 /* Gives up all that is in the queue or under way, and counts it; an answer that
  * came all the same would be counted, too, so the next is to close. */

@@ -14,8 +14,6 @@ use EdgespanTest;
 use EdgespanTest::Collector;
 use EdgespanTest::Edge;
 
-my $SHUTDOWN = 'not delivered before the shutdown timeout';
-
 # Seconds of processor time that all but a process's first thread have had.
 sub thread_cpu {
     my ($pid) = @_;
@@ -50,6 +48,28 @@ for my $kind (split ' ', $ENV{KIND} // 'nginx httpd') {
             $s->finish;
         };
     }
+
+    subtest "$kind: no time to stop, but a spool" => sub {
+        my $c = EdgespanTest::Collector->new;
+        my $dir = tmpdir() . '/spool';
+        my @options = (shutdown_timeout => '0s', spool => "$dir max=64m");
+        my $s = edge($kind, [@options], collector => $c);
+        $c->stop;
+        burst($s, 3000);
+        my $took = $s->stop;
+        cmp_ok $took, '<', 0.5, sprintf 'stopped in %.2f s', $took;
+        is_deeply dropped_spans($s), {}, 'nothing is dropped';
+        my $made = made($s);
+        $s->finish;
+
+        $c->start;
+        my $again = edge($kind, [@options], collector => $c);
+        ok eval {
+            wait_for(sub { keys %{ $c->span_ids_fast } == keys %$made }, 10, 'all spans');
+        }, 'all spans arrive';
+        $again->stop;
+        $again->finish;
+    };
 }
 
 # A worker that goes on serving after a reload has the spool's lock: the next
