@@ -13,8 +13,10 @@
 /* Turns in which a batch may lack memory before it is the batch that is wrong. */
 #define PREPARE_TRIES 20
 
-/* Batches built and sent in one turn. */
+/* Batches built and sent in one turn, and when it ends all the same: encoding and
+ * compressing, or a pipe that is read slowly, take their time for each. */
 #define STEPS_MAX (2 * ES_IN_FLIGHT_MAX)
+#define TURN_MAX (50 * ES_MS)
 
 static es_queue_t *
 queue_of(const es_pipeline_t *pipeline)
@@ -335,6 +337,7 @@ es_pipeline_turn(es_pipeline_t *pipeline, es_turn_t turn, uint64_t deadline_ns)
     bool flush = turn == ES_TURN_DRAIN || now >= pipeline->flush_at;
     bool store = turn == ES_TURN_NORMAL && es_spooling_due(pipeline);
     bool more_to_store = store && es_spooling_store(pipeline, flush), more = true;
+    uint64_t until = es_mono_ns() + TURN_MAX;
 
     if (turn == ES_TURN_DRAIN && pipeline->retry_at > now + BACKOFF_DRAINING) {
         pipeline->retry_at = now + BACKOFF_DRAINING;
@@ -342,7 +345,8 @@ es_pipeline_turn(es_pipeline_t *pipeline, es_turn_t turn, uint64_t deadline_ns)
 
     /* No turn without an end: others wait for theirs, also where spans come as
      * fast as this destination takes them. */
-    for (unsigned steps = 0; more && steps < STEPS_MAX && may_send(pipeline, turn); steps++) {
+    for (unsigned steps = 0;
+         more && steps < STEPS_MAX && es_mono_ns() < until && may_send(pipeline, turn); steps++) {
         more = send_next(pipeline, turn, flush, deadline_ns);
     }
     if (flush && (store || !more)) {

@@ -105,4 +105,25 @@ subtest 'a spool that the generation before replays' => sub {
     $s->finish;
 };
 
+# Each batch is taken, slowly: no turn may take as long as all that wait.
+subtest 'a pipe that is read slowly' => sub {
+    my $fifo = tmpdir() . '/fifo';
+    POSIX::mkfifo($fifo, 0666) or die "mkfifo: $!";
+    my $reader = fork // die "fork: $!";
+    if (!$reader) {
+        open my $fh, '<', $fifo or POSIX::_exit(1);
+        while (sysread $fh, my $bytes, 4096) { sleep 0.0012 }
+        POSIX::_exit(0);
+    }
+    my $s = edge('nginx', [ batch_size => 1000 ], endpoint => "file://$fifo", workers => 1);
+    burst($s, 30_000);
+    my $took = $s->stop;
+    cmp_ok $took, '<', 1.8, sprintf 'stopped in %.2f s', $took;
+    cmp_ok dropped_spans($s)->{'not delivered before the shutdown timeout'} // 0, '>', 0,
+        'what was not written is counted';
+    $s->finish;
+    kill KILL => $reader;
+    waitpid $reader, 0;
+};
+
 done_testing;
