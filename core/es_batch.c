@@ -73,13 +73,14 @@ es_batch_free(es_batch_t *batch)
 
 /* -------------------------------------------------------------- reading --- */
 
-/* Several batches fit into any spool. */
+/* Several batches fit into any spool, and into the share of any queue. */
 static size_t
-bytes_max(const es_exporter_config_t *config)
+bytes_max(const es_exporter_config_t *config, const es_queue_t *queue)
 {
-    uint64_t share = config->spool_max / 8;
+    uint64_t spool = config->spool != NULL ? config->spool_max / 8 : BATCH_BYTES_MAX;
+    uint64_t share = es_queue_share(queue) / 2, most = spool < share ? spool : share;
 
-    return config->spool != NULL && share < BATCH_BYTES_MAX ? (size_t) share : BATCH_BYTES_MAX;
+    return most < BATCH_BYTES_MAX ? (size_t) most : BATCH_BYTES_MAX;
 }
 
 bool
@@ -93,7 +94,7 @@ es_reader_open(es_reader_t *reader, es_generation_t *generation, unsigned index)
         .index = index,
         .spans_min = (unsigned) config->batch_size,
         .spans_max = (unsigned) config->batch_size * (config->batch_size_given ? 1 : BATCH_GROWTH),
-        .bytes_max = bytes_max(config),
+        .bytes_max = bytes_max(config, &generation->queue),
         .one_resource = config->protocol->format->one_resource,
     };
     reader->read = calloc(chunks, sizeof(*reader->read));

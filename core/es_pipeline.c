@@ -80,6 +80,7 @@ es_pipeline_settle(es_pipeline_t *pipeline)
         for (unsigned i = 0; i < batch->ranges_count; i++) {
             es_queue_acknowledge(queue_of(pipeline), batch->ranges[i].chunk, pipeline->index,
                                  batch->ranges[i].to);
+            pipeline->held -= batch->ranges[i].to - batch->ranges[i].from;
         }
         batch->ranges_count = 0;
 
@@ -240,6 +241,9 @@ es_pipeline_build(es_pipeline_t *pipeline, bool flush)
     if (batch == NULL) {
         return false;
     }
+    for (unsigned i = 0; i < batch->ranges_count; i++) {
+        pipeline->held += batch->ranges[i].to - batch->ranges[i].from;
+    }
     add(pipeline, batch);
     es_pipeline_settle(pipeline);
     return true;
@@ -311,11 +315,21 @@ half_sent(const es_pipeline_t *pipeline)
            || (pipeline->reader.one_resource && pipeline->waiting != 0);
 }
 
+/* Where several share the queue: what is in a batch is not given up when chunks
+ * run short, so a destination that hangs must not get all of it into batches. */
+static bool
+has_its_share(const es_pipeline_t *pipeline)
+{
+    return pipeline->waiting == 0 && pipeline->held != 0
+           && pipeline->held >= es_queue_share(queue_of(pipeline));
+}
+
 /* One batch at a time asks a destination that fails. */
 static bool
 may_send(const es_pipeline_t *pipeline, es_turn_t turn)
 {
     return (turn != ES_TURN_FINISH || half_sent(pipeline)) && pipeline->in_flight < ES_IN_FLIGHT_MAX
+           && !has_its_share(pipeline)
            && (!pipeline->failing
                || (pipeline->in_flight == 0 && es_mono_ns() >= pipeline->retry_at));
 }
@@ -366,7 +380,8 @@ es_pipeline_due(const es_pipeline_t *pipeline)
         return 0;
     }
     if (pipeline->in_flight != 0
-        && (pipeline->failing || pipeline->in_flight == ES_IN_FLIGHT_MAX)) {
+        && (pipeline->failing || pipeline->in_flight == ES_IN_FLIGHT_MAX
+            || has_its_share(pipeline))) {
         return UINT64_MAX; /* an answer comes first */
     }
 

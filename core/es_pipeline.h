@@ -32,6 +32,7 @@ typedef struct es_pipeline {
     es_batch_t *first, **last; /* oldest first */
     unsigned waiting;          /* batches to be sent (again) */
     unsigned in_flight;        /* batches at the destination */
+    uint64_t held;             /* bytes of the queue that batches stand for */
     uint64_t flush_at;         /* when an incomplete batch is sent, too */
     bool unfinished;           /* the last turn left something to do */
     bool exhausted;            /* it found nothing (more) that could be sent */

@@ -353,6 +353,14 @@ es_queue_free(const es_queue_t *queue)
     return free;
 }
 
+uint64_t
+es_queue_share(const es_queue_t *queue)
+{
+    uint64_t bytes = (uint64_t) queue->shared->chunks * ES_CHUNK_SIZE;
+
+    return queue->shared->exporters > 1 ? bytes / (2 * queue->shared->exporters) : UINT64_MAX;
+}
+
 unsigned
 es_queue_reclaim(es_queue_t *queue)
 {

@@ -161,6 +161,10 @@ unsigned es_queue_reclaim(es_queue_t *queue);
 /* How many chunks are free. */
 unsigned es_queue_free(const es_queue_t *queue);
 
+/* Bytes that one of several exporters may hold in batches, which nobody can give
+ * up: half of the queue is the others'. UINT64_MAX: there is but one. */
+uint64_t es_queue_share(const es_queue_t *queue);
+
 /* The oldest sealed chunk that `exporter` has not begun, though another exporter
  * is done with it: what a laggard gives up when chunks run short. `read` holds
  * how far the exporter has read each chunk. False: there is none. */

@@ -5,6 +5,7 @@ use strict;
 use warnings;
 
 use IO::Socket::INET;
+use List::Util qw(sum0);
 use List::Util qw(max sum0);
 use POSIX qw(strftime);
 use Test::More;
@@ -13,6 +14,7 @@ use Time::HiRes qw(sleep time);
 use EdgespanTest;
 use EdgespanTest::Collector;
 use EdgespanTest::Edge;
+use EdgespanTest::NginxTraced;
 
 # Seconds of processor time that all but a process's first thread have had.
 sub thread_cpu {
@@ -124,6 +126,31 @@ subtest 'a pipe that is read slowly' => sub {
     $s->finish;
     kill KILL => $reader;
     waitpid $reader, 0;
+};
+
+# The one that hangs keeps what it has in batches; the others have the rest.
+subtest 'a small queue, and one of two exporters hangs' => sub {
+    my ($hangs, $lives) = map { EdgespanTest::Collector->new } 1, 2;
+    $hangs->mode('hang');
+    my $s = EdgespanTest::NginxTraced->new(collector => $hangs, workers => 2,
+        exporter => "timeout 2s; queue_size 1m; }\n"
+            . '    otel_exporter { endpoint ' . $lives->url . '; interval 20ms;',
+        http => "keepalive_requests 100000;\n"
+            . 'server { listen 127.0.0.1:%%PORT1%%; location / { return 200 ok; } }');
+    $s->{edge_port} = sub { $s->port(1) };
+    $s->start;
+    for (1 .. 6) {
+        burst($s, 1000);
+        sleep 1;
+    }
+    ok eval {
+        wait_for(sub { keys %{ $lives->span_ids_fast } == 6000 }, 5, 'all spans');
+    }, 'the other gets all spans';
+    $s->stop;
+    is dropped_spans($s)->{'queue full'}, undef, 'the queue is never full';
+    is keys %{ made($s) }, 6000, 'all were made';
+    is sum0(values %{ dropped_spans($s) }), 6000, 'what the one did not get is counted, once';
+    $s->finish;
 };
 
 done_testing;
