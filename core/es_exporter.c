@@ -392,11 +392,11 @@ lead(es_exporter_t *exporter)
             wait_for_work(exporter);
         }
     }
-    report_drops(exporter, true);
     for (unsigned i = 0; i < exporter->count; i++) {
         es_pipeline_report(&exporter->pipelines[i]);
     }
     close_pipelines(exporter);
+    report_drops(exporter, true);
     atomic_store(&shared->leading, 0);
 }
 

@@ -59,12 +59,12 @@ es_pipeline_close(es_pipeline_t *pipeline)
     es_batch_t *batch;
 
     pipeline->config->protocol->sender->close(pipeline->sender);
+    es_spooling_close(pipeline);
     while ((batch = pipeline->first) != NULL) {
         pipeline->first = batch->next;
         es_batch_free(batch);
     }
     es_reader_close(&pipeline->reader);
-    es_spooling_close(pipeline);
 }
 
 /* ------------------------------------------------------------ settling --- */

@@ -324,10 +324,10 @@ create(es_spool_t *spool)
 }
 
 bool
-es_spool_append(es_spool_t *spool, es_str_t otlp, uint32_t spans, es_spooled_t *where,
+es_spool_append(es_spool_t *spool, es_str_t otlp, uint32_t spans, es_spooled_t *taken,
                 es_error_t *error)
 {
-    uint64_t need = ES_SEGMENT_HEAD + (uint64_t) otlp.len, bytes;
+    uint64_t need = ES_SEGMENT_HEAD + (uint64_t) otlp.len, bytes, offset;
 
     if (need > spool->max || otlp.len > UINT32_MAX) {
         return es_fail(error, "a batch of %zu bytes is larger than the whole spool, max=%llu",
@@ -348,28 +348,19 @@ es_spool_append(es_spool_t *spool, es_str_t otlp, uint32_t spans, es_spooled_t *
     if (spool->current == NULL && !create(spool)) {
         return es_fail(error, "a segment of the spool cannot be created: %s", strerror(errno));
     }
-    if (where != NULL) {
-        *where = (es_spooled_t){
-            .spans = spans, .segment = spool->current->id, .offset = spool->current->end};
-    }
+    offset = spool->current->end;
     if (!es_segment_append(spool->current, otlp, spans)) {
         es_fail(error, "writing to the spool failed: %s", strerror(errno));
         seal(spool);
         return false;
     }
+    if (taken != NULL) {
+        *taken = (es_spooled_t){.spans = spans, .segment = spool->current->id, .offset = offset};
+        spool->current->taken++;
+        spool->current->taken_spans += spans;
+    }
     spool->appended_at = es_mono_ns();
     return true;
-}
-
-void
-es_spool_withdraw(es_spool_t *spool, const es_spooled_t *record)
-{
-    es_segment_t *segment = es_segment_list_find(&spool->list, record->segment);
-
-    if (segment != NULL && claim(spool, segment)) {
-        es_segment_settle(segment, record->offset, record->spans);
-        put_back(spool, segment);
-    }
 }
 
 /* --------------------------------------------------------------- taking --- */
@@ -464,7 +455,21 @@ es_spool_settle(es_spool_t *spool, const es_spooled_t *record)
     segment->taken--;
     segment->taken_spans -= record->spans;
     es_segment_settle(segment, record->offset, record->spans);
-    if (is_done(segment)) {
+    put_back(spool, segment);
+}
+
+void
+es_spool_give_back(es_spool_t *spool, const es_spooled_t *record)
+{
+    es_segment_t *segment = es_segment_list_find(&spool->list, record->segment);
+
+    if (segment == NULL) {
+        spool->counts.given_up += record->spans;
+        return;
+    }
+    segment->taken--;
+    segment->taken_spans -= record->spans;
+    if (segment->offset <= record->offset) {
         put_back(spool, segment);
     }
 }

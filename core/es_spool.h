@@ -46,14 +46,11 @@ void es_spool_close(es_spool_t *spool);
 /* Appends one batch. Makes room by removing the oldest segment that no other
  * process works on; one with a taken record goes last, and what is taken does not
  * count as given up. False with the error filled: the disk is full, the batch is
- * larger than the spool ...; nothing of it is left then. `where`, if it is not
- * NULL, gets the record without its bytes, for es_spool_withdraw(). */
-bool es_spool_append(es_spool_t *spool, es_str_t otlp, uint32_t spans, es_spooled_t *where,
+ * larger than the spool ...; nothing of it is left then. `taken`, if it is not
+ * NULL, gets the record without its bytes: it counts as taken, because its batch
+ * is under way, and is to be settled or given back before the next is taken. */
+bool es_spool_append(es_spool_t *spool, es_str_t otlp, uint32_t spans, es_spooled_t *taken,
                      es_error_t *error) ES_MUST_CHECK;
-
-/* Marks a record that was appended and not taken since: its batch was delivered
- * all the same. */
-void es_spool_withdraw(es_spool_t *spool, const es_spooled_t *record);
 
 /* Takes the oldest record that was not taken yet. False: there is none, another
  * process replays, or no memory. Torn records on the way are passed over and
@@ -65,6 +62,11 @@ bool es_spool_take(es_spool_t *spool, es_spooled_t *record) ES_MUST_CHECK;
 
 /* Marks a record that was taken: it is delivered, or given up for good. */
 void es_spool_settle(es_spool_t *spool, const es_spooled_t *record);
+
+/* It was not delivered: who opens the spool next has it, and, if it was taken as
+ * it was appended, who takes next. Where it was removed meanwhile to make room it
+ * is given up now. */
+void es_spool_give_back(es_spool_t *spool, const es_spooled_t *record);
 
 es_spool_counts_t es_spool_counts(const es_spool_t *spool);
 

@@ -31,15 +31,6 @@ es_spooling_open(es_pipeline_t *pipeline)
     }
 }
 
-void
-es_spooling_close(es_pipeline_t *pipeline)
-{
-    if (pipeline->spool != NULL) {
-        es_spool_close(pipeline->spool);
-        pipeline->spool = NULL;
-    }
-}
-
 bool
 es_spooling_due(const es_pipeline_t *pipeline)
 {
@@ -70,13 +61,28 @@ count(es_pipeline_t *pipeline)
     atomic_store(&gauges->spool_spans, counts.spans);
 }
 
+void
+es_spooling_close(es_pipeline_t *pipeline)
+{
+    if (pipeline->spool != NULL) {
+        for (const es_batch_t *batch = pipeline->first; batch != NULL; batch = batch->next) {
+            if (batch->state != ES_BATCH_SETTLED && batch->spooled != ES_SPOOLED_NOT) {
+                es_spool_give_back(pipeline->spool, &batch->record);
+            }
+        }
+        count(pipeline);
+        es_spool_close(pipeline->spool);
+        pipeline->spool = NULL;
+    }
+}
+
 static bool
-append(es_pipeline_t *pipeline, es_batch_t *batch)
+append(es_pipeline_t *pipeline, es_batch_t *batch, es_spooled_t *taken)
 {
     es_str_t otlp = es_str(batch->otlp.data, batch->otlp.size);
     es_error_t error;
 
-    if (es_spool_append(pipeline->spool, otlp, batch->spans, &batch->record, &error)) {
+    if (es_spool_append(pipeline->spool, otlp, batch->spans, taken, &error)) {
         es_stats_add(&pipeline->stats->spooled, batch->spans);
         return true;
     }
@@ -95,7 +101,7 @@ store(es_pipeline_t *pipeline, es_batch_t *batch)
 {
     switch (batch->state) {
     case ES_BATCH_WAITING:
-        if (!append(pipeline, batch)) {
+        if (!append(pipeline, batch, NULL)) {
             return false;
         }
         batch->state = ES_BATCH_SETTLED;
@@ -103,7 +109,7 @@ store(es_pipeline_t *pipeline, es_batch_t *batch)
         return true;
 
     case ES_BATCH_SENT:
-        if (!append(pipeline, batch)) {
+        if (!append(pipeline, batch, &batch->record)) {
             return false;
         }
         batch->spooled = ES_SPOOLED_MEANWHILE;
@@ -171,7 +177,7 @@ es_spooling_settled(es_pipeline_t *pipeline, es_batch_t *batch)
         pipeline->replaying--;
         break;
     case ES_SPOOLED_MEANWHILE:
-        es_spool_withdraw(pipeline->spool, &batch->record);
+        es_spool_settle(pipeline->spool, &batch->record);
         pipeline->spooled_meanwhile--;
         break;
     }
@@ -184,6 +190,8 @@ es_spooling_failed(es_pipeline_t *pipeline, const es_batch_t *batch)
     if (batch->spooled != ES_SPOOLED_MEANWHILE) {
         return false;
     }
+    es_spool_give_back(pipeline->spool, &batch->record);
     pipeline->spooled_meanwhile--;
+    count(pipeline);
     return true;
 }

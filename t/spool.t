@@ -6,6 +6,7 @@ use warnings;
 
 use List::Util qw(sum0);
 use Test::More;
+use Time::HiRes qw(sleep);
 
 use EdgespanTest;
 use EdgespanTest::Collector;
@@ -128,6 +129,24 @@ for my $kind (split ' ', $ENV{KIND} // 'nginx httpd') {
         $s->stop;
         account($s, $c, 0, $SPOOL_FULL);
         cmp_ok dropped_spans($s)->{$SPOOL_FULL} // 0, '>', 0, 'the oldest were given up';
+        $s->finish;
+    };
+
+    # What is under way goes to the disk too, is removed there to make room, and is
+    # delivered all the same: that is no loss.
+    subtest "$kind: full, and the collector slow" => sub {
+        my $c = EdgespanTest::Collector->new(mode => 'slow:3');
+        my $dir = spool_dir();
+        my $s = edge($kind, [ queue_size => '1m', spool => "$dir max=1m" ], collector => $c);
+        for (1 .. 8) {
+            burst($s, 1000);
+            sleep 0.3;
+        }
+        wait_for(sub { keys %{ $c->span_ids_fast } > 0 }, 10, 'the first answers');
+        $c->mode('ok');
+        wait_for(sub { !segments($dir) }, 15, 'an empty spool');
+        $s->stop;
+        account($s, $c, 0, $SPOOL_FULL);
         $s->finish;
     };
 

@@ -816,30 +816,93 @@ clock_set_back(void **state)
     spool_remove(path);
 }
 
-/* Delivered after all, before anybody took them. */
+/* Delivered after all, before anybody took them; or not. */
 static void
-withdrawn(void **state)
+taken_at_once(void **state)
 {
     char *path = spool_directory();
     es_spool_t *spool = spool_open(path, MAX);
-    es_spooled_t records[3];
+    es_spooled_t records[4];
     es_error_t error;
 
     (void) state;
     assert_true(spool_append(spool, 1, 10));
-    for (unsigned i = 0; i < 3; i++) {
-        assert_true(es_spool_append(spool, ES_STR("withdrawn"), 5, &records[i], &error));
+    for (unsigned i = 0; i < 4; i++) {
+        assert_true(es_spool_append(spool, ES_STR("under way"), 5, &records[i], &error));
         assert_int_equal(records[i].spans, 5);
         assert_null(records[i].otlp.data);
     }
     assert_true(spool_append(spool, 2, 10));
-    es_spool_withdraw(spool, &records[1]);
-    es_spool_withdraw(spool, &records[0]);
-    es_spool_withdraw(spool, &records[2]);
-    assert_int_equal(es_spool_counts(spool).spans, spool_spans(1, 2));
+    es_spool_settle(spool, &records[1]);
+    es_spool_settle(spool, &records[0]);
+    es_spool_give_back(spool, &records[3]);
+    es_spool_settle(spool, &records[2]);
+    assert_int_equal(es_spool_counts(spool).spans, spool_spans(1, 2) + 5);
     assert_int_equal(spool_take_and_settle(spool), 1);
+    assert_true(es_spool_take(spool, &records[0]));
+    assert_memory_equal(records[0].otlp.data, "under way", 9);
+    es_buffer_free(&records[0].otlp);
+    es_spool_settle(spool, &records[0]);
     assert_int_equal(spool_take_and_settle(spool), 2);
     assert_empty(spool, path);
+    es_spool_close(spool);
+    spool_remove(path);
+}
+
+/* Nobody replays what is under way elsewhere, however quiet its segment is. */
+static void
+taken_at_once_elsewhere(void **state)
+{
+    char *path = spool_directory();
+    es_spool_t *replays = spool_open(path, MAX), *other = spool_open(path, MAX);
+    es_spooled_t records[2];
+    es_error_t error;
+
+    (void) state;
+    for (unsigned i = 0; i < 2; i++) {
+        assert_true(es_spool_append(other, ES_STR("under way"), 5, &records[i], &error));
+    }
+    assert_true(spool_append(other, 1, 10));
+    for (unsigned i = 0; i < 5; i++) {
+        usleep(500000);
+        assert_int_equal(spool_take(other, NULL), 0);
+        assert_int_equal(spool_take(replays, NULL), 0);
+    }
+    es_spool_settle(other, &records[0]);
+    es_spool_settle(other, &records[1]);
+    SPOOL_AWAIT(spool_take_and_settle(replays) == 1);
+    assert_empty(replays, path);
+    es_spool_close(other);
+    es_spool_close(replays);
+    spool_remove(path);
+}
+
+/* Removed to make room while it is under way: given up only if that fails. */
+static void
+taken_at_once_removed(void **state)
+{
+    char *path = spool_directory();
+    es_spool_t *spool = spool_open(path, 10000);
+    static uint8_t bytes[10000 - 24];
+    es_spooled_t record;
+    es_error_t error;
+
+    (void) state;
+    for (uint32_t failed = 0; failed < 2; failed++) {
+        uint64_t before;
+
+        assert_true(es_spool_append(spool, es_str(bytes, sizeof(bytes)), 5, &record, &error));
+        before = es_spool_counts(spool).given_up;
+        assert_true(es_spool_append(spool, es_str(bytes, sizeof(bytes)), 3, NULL, &error));
+        assert_int_equal(es_spool_counts(spool).given_up, before);
+        if (failed) {
+            es_spool_give_back(spool, &record);
+        } else {
+            es_spool_settle(spool, &record);
+        }
+        assert_int_equal(es_spool_counts(spool).given_up, before + 5 * failed);
+        assert_int_equal(es_spool_counts(spool).spans, 3);
+    }
     es_spool_close(spool);
     spool_remove(path);
 }
@@ -848,16 +911,27 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(order),           cmocka_unit_test(mixed),
-        cmocka_unit_test(restart),         cmocka_unit_test(quiet),
-        cmocka_unit_test(many_segments),   cmocka_unit_test(full),
-        cmocka_unit_test(too_large),       cmocka_unit_test(full_while_taken),
-        cmocka_unit_test(torn_tail),       cmocka_unit_test(corrupt_byte),
-        cmocka_unit_test(garbage),         cmocka_unit_test(file_limit),
-        cmocka_unit_test(full_disk),       cmocka_unit_test(foreign_files),
-        cmocka_unit_test(lock_is_a_link),  cmocka_unit_test(unusable),
-        cmocka_unit_test(removed_by_hand), cmocka_unit_test(clock_set_back),
-        cmocka_unit_test(withdrawn),
+        cmocka_unit_test(order),
+        cmocka_unit_test(mixed),
+        cmocka_unit_test(restart),
+        cmocka_unit_test(quiet),
+        cmocka_unit_test(many_segments),
+        cmocka_unit_test(full),
+        cmocka_unit_test(too_large),
+        cmocka_unit_test(full_while_taken),
+        cmocka_unit_test(torn_tail),
+        cmocka_unit_test(corrupt_byte),
+        cmocka_unit_test(garbage),
+        cmocka_unit_test(file_limit),
+        cmocka_unit_test(full_disk),
+        cmocka_unit_test(foreign_files),
+        cmocka_unit_test(lock_is_a_link),
+        cmocka_unit_test(unusable),
+        cmocka_unit_test(removed_by_hand),
+        cmocka_unit_test(clock_set_back),
+        cmocka_unit_test(taken_at_once),
+        cmocka_unit_test(taken_at_once_elsewhere),
+        cmocka_unit_test(taken_at_once_removed),
     };
 
     return cmocka_run_group_tests_name("spool", tests, NULL, NULL);
