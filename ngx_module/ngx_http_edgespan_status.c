@@ -307,7 +307,21 @@ ngx_http_edgespan_status_handler(ngx_http_request_t *r)
         return rc;
     }
 
-    mcf = ngx_http_get_module_main_conf(r, ngx_http_edgespan_module);
+    /*
+     * Not the configuration of the request: with "master_process off" a reload
+     * frees its zones, and its connections live on.
+     */
+
+    mcf = ngx_http_cycle_get_module_main_conf(ngx_cycle,
+                                              ngx_http_edgespan_module);
+
+    if (mcf == NULL || mcf->generation == NULL) {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "edgespan: \"otel_status\" has nothing to show: "
+                      "tracing did not begin");
+        return NGX_HTTP_SERVICE_UNAVAILABLE;
+    }
+
     format = ngx_http_edgespan_status_format(r);
 
     text = es_status(mcf->generation, format, &len);

@@ -261,6 +261,16 @@ for my $name (sort keys %server) {
         plan skip_all => 'this machine has no address but loopback' unless $OUTSIDE;
         my $collector = EdgespanTest::Collector->new;
         my $s = $server{$name}->($collector, http => access_rules($name));
+    subtest "$name: tracing that did not begin" => sub {
+        my $s = $server{$name}->(EdgespanTest::Collector->new,
+            env => {OTEL_SDK_DISABLED => 'true'})->start;
+        is http_get($s->port(1), '/status')->{status}, 503, 'has no status';
+        like $s->error_log, qr/otel.status"? has nothing to show/, 'the log says why';
+        is http_get($s->port(1), '/')->{status}, 200, 'the rest is served';
+        $s->stop;
+        $s->finish;
+    };
+
         $s->write_file('passwords', "me:{PLAIN}secret\n") if $name eq 'nginx';
         $s->start;
         my $from = sub { code_of($s, @_) };
@@ -377,6 +387,24 @@ subtest 'nginx: otel_status in the configuration' => sub {
     my $n = EdgespanTest::Nginx->new(http => '');
     my $try = sub { $n->test("server { listen 127.0.0.1:%%PORT%%; location / { $_[0] } }") };
     my ($ok, $text) = $try->('otel_status xml;');
+subtest 'nginx: a connection that outlives a reload with master_process off' => sub {
+    my $s = $server{nginx}->(EdgespanTest::Collector->new, master => 0, workers => 1)->start;
+    my $sock = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $s->port(1)) or die;
+    my $ask = sub {
+        syswrite $sock, "GET /status HTTP/1.1\r\nHost: x\r\n\r\n";
+        sysread $sock, my $answer, 65536;
+        return $answer // '';
+    };
+    like $ask->(), qr/^HTTP\S+ 200 /, 'the status';
+    my $mark = $s->log_mark;
+    $s->signal('HUP');
+    $s->wait_log(qr/exporting to .* spans sent/, 10, $mark);
+    like $ask->(), qr/^HTTP\S+ 200 /, 'and again';
+    ok $s->running, 'it lives';
+    $s->stop;
+    $s->finish;
+};
+
     ok !$ok, 'another format is refused';
     like $text, qr/invalid format "xml": it is "text" or "json" in \S+nginx\.conf:\d+/, 'with words';
     ($ok, $text) = $try->('otel_status; otel_status json;');
