@@ -244,10 +244,11 @@ ngx_http_edgespan_is_local(ngx_http_request_t *r)
 static es_status_format_t
 ngx_http_edgespan_status_format(ngx_http_request_t *r)
 {
-    es_str_t                       accept;
+    es_str_t                       query;
     ngx_uint_t                     i;
     ngx_list_part_t               *part;
     ngx_table_elt_t               *header;
+    es_status_format_t             format;
     ngx_http_edgespan_loc_conf_t  *lcf;
 
     lcf = ngx_http_get_module_loc_conf(r, ngx_http_edgespan_module);
@@ -256,24 +257,30 @@ ngx_http_edgespan_status_format(ngx_http_request_t *r)
         return lcf->status_format;
     }
 
-    /* nginx knows "Accept" only where it was built with the image filter */
+    query = ngx_http_edgespan_str(&r->args);
+    format = es_status_choose(query, ES_STR_NONE);
 
-    accept = ES_STR_NONE;
+    /*
+     * nginx knows "Accept" only where it was built with the image filter.
+     * Several of them are one list: any may name JSON.
+     */
 
     for (part = &r->headers_in.headers.part; part; part = part->next) {
         header = part->elts;
 
         for (i = 0; i < part->nelts; i++) {
-            if (header[i].key.len == 6
+            if (format != ES_STATUS_JSON
+                && header[i].key.len == 6
                 && ngx_strncasecmp(header[i].key.data, (u_char *) "Accept", 6)
                    == 0)
             {
-                accept = ngx_http_edgespan_str(&header[i].value);
+                format = es_status_choose(query,
+                                      ngx_http_edgespan_str(&header[i].value));
             }
         }
     }
 
-    return es_status_choose(ngx_http_edgespan_str(&r->args), accept);
+    return format;
 }
 
 

@@ -169,6 +169,10 @@ for my $name (sort keys %server) {
         my @lines = map {/^(\S+) /} split /\n/, $text->{body};
         is_deeply [ sort @lines ], [ sort @paths ], 'the same names in both';
 
+        $json = http_get($port, '/status', headers => [
+            [ Accept => 'application/json' ], [ Accept => 'text/html' ]]);
+        is header($json, 'Content-Type'), 'application/json', 'one "Accept" of two is enough';
+
         my $head = http_get($port, '/status', method => 'HEAD');
         is $head->{status}, 200, 'HEAD';
         is $head->{body}, '', 'has no body';
@@ -257,10 +261,6 @@ for my $name (sort keys %server) {
         $s->finish;
     };
 
-    subtest "$name: who may see it" => sub {
-        plan skip_all => 'this machine has no address but loopback' unless $OUTSIDE;
-        my $collector = EdgespanTest::Collector->new;
-        my $s = $server{$name}->($collector, http => access_rules($name));
     subtest "$name: tracing that did not begin" => sub {
         my $s = $server{$name}->(EdgespanTest::Collector->new,
             env => {OTEL_SDK_DISABLED => 'true'})->start;
@@ -271,6 +271,10 @@ for my $name (sort keys %server) {
         $s->finish;
     };
 
+    subtest "$name: who may see it" => sub {
+        plan skip_all => 'this machine has no address but loopback' unless $OUTSIDE;
+        my $collector = EdgespanTest::Collector->new;
+        my $s = $server{$name}->($collector, http => access_rules($name));
         $s->write_file('passwords', "me:{PLAIN}secret\n") if $name eq 'nginx';
         $s->start;
         my $from = sub { code_of($s, @_) };
@@ -383,10 +387,6 @@ sub extra_rules {
     is $from->($OUTSIDE, '/sub'), 403, 'nor a subrequest';
 }
 
-subtest 'nginx: otel_status in the configuration' => sub {
-    my $n = EdgespanTest::Nginx->new(http => '');
-    my $try = sub { $n->test("server { listen 127.0.0.1:%%PORT%%; location / { $_[0] } }") };
-    my ($ok, $text) = $try->('otel_status xml;');
 subtest 'nginx: a connection that outlives a reload with master_process off' => sub {
     my $s = $server{nginx}->(EdgespanTest::Collector->new, master => 0, workers => 1)->start;
     my $sock = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $s->port(1)) or die;
@@ -405,6 +405,10 @@ subtest 'nginx: a connection that outlives a reload with master_process off' => 
     $s->finish;
 };
 
+subtest 'nginx: otel_status in the configuration' => sub {
+    my $n = EdgespanTest::Nginx->new(http => '');
+    my $try = sub { $n->test("server { listen 127.0.0.1:%%PORT%%; location / { $_[0] } }") };
+    my ($ok, $text) = $try->('otel_status xml;');
     ok !$ok, 'another format is refused';
     like $text, qr/invalid format "xml": it is "text" or "json" in \S+nginx\.conf:\d+/, 'with words';
     ($ok, $text) = $try->('otel_status; otel_status json;');
