@@ -214,19 +214,21 @@ es_exporter_given(const es_exporter_config_t *exporter, const char *name)
 
 /* -------------------------------------------------------------- headers --- */
 
-/* RFC 9110, 5.6.2. */
-static bool
-is_token(es_str_t s)
+/* How much of `s` is a token (RFC 9110, 5.6.2). */
+static size_t
+token_length(es_str_t s)
 {
-    for (size_t i = 0; i < s.len; i++) {
+    size_t i;
+
+    for (i = 0; i < s.len; i++) {
         char c = s.data[i];
 
         if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9')
               || (c != '\0' && strchr("!#$%&'*+-.^_`|~", c) != NULL))) {
-            return false;
+            break;
         }
     }
-    return s.len != 0;
+    return i;
 }
 
 static bool
@@ -243,7 +245,20 @@ is_field_value(es_str_t s)
 bool
 es_header_valid(es_str_t name, es_str_t value)
 {
-    return is_token(name) && is_field_value(value);
+    return name.len != 0 && token_length(name) == name.len && is_field_value(value);
+}
+
+/* The value may have got into the name ("Authorization: Bearer ..."): only what may
+ * be one is shown. */
+static bool
+refuse_header(es_str_t name, es_error_t *error)
+{
+    size_t len = token_length(name);
+
+    return es_fail(error,
+                   "invalid header \"%.*s%s\": it takes a header name and a value without "
+                   "control characters",
+                   ES_ARG(es_str(name.data, len)), len < name.len ? "..." : "");
 }
 
 bool
@@ -252,10 +267,7 @@ es_exporter_header(es_exporter_config_t *exporter, es_str_t name, es_str_t value
     char *line;
 
     if (!es_header_valid(name, value)) {
-        return es_fail(error,
-                       "invalid header \"%.*s\": it takes a header name and a value without "
-                       "control characters",
-                       ES_ARG(name));
+        return refuse_header(name, error);
     }
     if (exporter->headers_count == ES_EXPORTER_HEADERS_MAX) {
         return es_fail(error, "more than %d headers", ES_EXPORTER_HEADERS_MAX);
@@ -278,12 +290,17 @@ bool
 es_exporter_header_file(es_exporter_config_t *exporter, es_str_t name, es_str_t file,
                         es_error_t *error)
 {
-    char *path = es_config_path(exporter->config, file);
     es_buffer_t content = {NULL, 0};
     es_error_t why;
     es_str_t value;
-    bool ok = path != NULL && es_file_read(path, HEADER_FILE_MAX, &content, &why);
+    char *path;
+    bool ok;
 
+    if (!es_header_valid(name, ES_STR_NONE)) {
+        return refuse_header(name, error);
+    }
+    path = es_config_path(exporter->config, file);
+    ok = path != NULL && es_file_read(path, HEADER_FILE_MAX, &content, &why);
     if (!ok) {
         es_fail(error, "header_file \"%.*s\": %s", ES_ARG(name),
                 path != NULL ? why.text : "no memory");

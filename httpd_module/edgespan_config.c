@@ -168,11 +168,20 @@ set_exporter_header(cmd_parms *cmd, es_exporter_config_t *exporter, const char *
     return ok ? NULL : refuse(cmd, &error);
 }
 
+/* Is it the rest of a header's value that lacks quotes, "header=Name:Bearer" and
+ * "t0ken"? Options have other names: only what begins like one of them is shown. */
+static int
+is_cut_off(const char *arg, int behind_header)
+{
+    return behind_header && arg[strspn(arg, "abcdefghijklmnopqrstuvwxyz_")] != '=';
+}
+
 static const char *
 set_exporter(cmd_parms *cmd, void *dummy, int argc, char *const argv[])
 {
     const char *problem = ap_check_cmd_context(cmd, GLOBAL_ONLY);
     es_exporter_config_t *exporter;
+    int behind_header = 0;
     es_error_t error;
 
     (void) dummy;
@@ -189,13 +198,18 @@ set_exporter(cmd_parms *cmd, void *dummy, int argc, char *const argv[])
     }
     for (int i = 1; i < argc; i++) {
         const char *equals = strchr(argv[i], '=');
-        int file;
+        int file, header;
 
+        if (is_cut_off(argv[i], behind_header)) {
+            return "OtelExporter: a header with blanks takes quotes: \"header=Name:a value\"";
+        }
         if (equals == NULL) {
             return apr_psprintf(cmd->pool, "OtelExporter: \"%s\" is not key=value", argv[i]);
         }
         file = strncmp(argv[i], "header_file=", sizeof("header_file=") - 1) == 0;
-        if (file || strncmp(argv[i], "header=", sizeof("header=") - 1) == 0) {
+        header = strncmp(argv[i], "header=", sizeof("header=") - 1) == 0;
+        behind_header = header;
+        if (file || header) {
             if ((problem = set_exporter_header(cmd, exporter, equals + 1, file)) != NULL) {
                 return problem;
             }

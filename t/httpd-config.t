@@ -70,7 +70,15 @@ subtest 'OtelExporter' => sub {
     refused("OtelExporter $URL header=secret",
         'OtelExporter: "header" takes Name:value', 'a header without a name');
     refused(qq{OtelExporter $URL "header=a b:secret"},
-        'OtelExporter: invalid header "a b": it takes a header name and a value without control characters');
+        'OtelExporter: invalid header "a...": it takes a header name and a value without control characters');
+    refused("OtelExporter $URL header=X-Key=secret:x",
+        'OtelExporter: invalid header "X-Key...": it takes a header name and a value without control characters');
+    refused("OtelExporter $URL header_file=X=secret:x",
+        'OtelExporter: invalid header "X...": it takes a header name and a value without control characters');
+    for my $rest ('secret', 'c2VjcmV0==') {
+        refused("OtelExporter $URL header=Authorization:Bearer $rest",
+            'OtelExporter: a header with blanks takes quotes: "header=Name:a value"');
+    }
     refused("OtelExporter $URL compression=zip",
         'OtelExporter: invalid value "zip" of "compression": it takes "off" or "gzip"');
     refused("OtelExporter https://h/x client_certificate=pem/ca",
