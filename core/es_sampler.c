@@ -62,7 +62,7 @@ es_parse_sample_rate(es_str_t text, uint64_t *threshold, es_error_t *error)
         }
     }
     value = value / place / divisor;
-    if (!any || value > 1) {
+    if (!any || !(value <= 1)) { /* nor is it one: so many digits are no number */
         goto invalid;
     }
 

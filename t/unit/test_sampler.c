@@ -150,6 +150,11 @@ bad_rates(void **state)
     memset(digits, '9', sizeof(digits));
     assert_false(es_parse_sample_rate(es_str(digits, sizeof(digits)), &value, &error));
     assert_non_null(strstr(error.text, hint));
+
+    /* Both sides of the point are too long for a double. */
+    digits[0] = '0';
+    digits[1] = '.';
+    assert_false(es_parse_sample_rate(es_str(digits, sizeof(digits)), &value, &error));
 }
 
 static void
