@@ -22,7 +22,7 @@ typedef struct es_target {
     char *endpoint;    /* as given */
     char *url;         /* to post to; a path for protocol "file" */
     char *unix_socket; /* the path of a socket to connect to, or NULL */
-    char *name;        /* the URL without credentials, for people */
+    char *name;        /* the URL without what may be secret, for people */
 } es_target_t;
 
 /* PEM texts, read while the configuration is, by whoever may read them. */

@@ -102,19 +102,27 @@ es_endpoint_is_url(es_str_t text)
            && authority_valid(endpoint.authority);
 }
 
-/* "http://user:password@host/" without what is nobody's business. */
+/* What people may read of "http://user:password@host/path?api-key=...": keys are in
+ * queries as often as not. Of a URL that is none nobody knows where its password
+ * ends: all up to the last "@" goes. */
 static char *
-without_credentials(const char *url)
+readable(const char *url, bool valid)
 {
     const char *authority = strstr(url, "://"), *end, *at;
-    char *copy = es_str_dup(es_cstr(url));
+    char *copy = malloc(strlen(url) + sizeof("..."));
 
+    if (copy == NULL) {
+        return NULL;
+    }
     authority = authority != NULL ? authority + 3 : url;
-    end = authority + strcspn(authority, "/?#");
+    end = authority + (valid ? strcspn(authority, "/?#") : strlen(authority));
     for (at = end; at > authority && at[-1] != '@'; at--) {
     }
-    if (copy != NULL) {
-        strcpy(copy + (authority - url), at);
+    memcpy(copy, url, (size_t) (authority - url));
+    strcpy(copy + (authority - url), at);
+
+    if (url[0] != '/' && (at = strchr(copy, '?')) != NULL) {
+        strcpy(copy + (at - copy) + 1, "...");
     }
     return copy;
 }
@@ -122,7 +130,7 @@ without_credentials(const char *url)
 static bool
 refuse(const es_target_t *target, const char *what, es_error_t *error)
 {
-    char *endpoint = without_credentials(target->endpoint);
+    char *endpoint = readable(target->endpoint, false);
 
     es_fail(error,
             "endpoint \"%.160s\" %s: give http://host:4318/v1/traces (protocol http/protobuf), "
@@ -144,7 +152,7 @@ set_target(es_target_t *target, const char *format, es_str_t a, es_str_t b, es_e
         return es_fail(error, "the endpoint is longer than %zu bytes", sizeof(text));
     }
     target->url = es_str_dup(es_cstr(text));
-    target->name = without_credentials(text);
+    target->name = readable(text, true);
     return (target->url != NULL && target->name != NULL) || es_fail(error, "no memory");
 }
 
@@ -339,7 +347,7 @@ es_endpoint_resolve(es_exporter_config_t *exporter, es_error_t *error)
             return false;
         }
         if (exporter->variable == NULL && !es_exporter_given(exporter, "protocol")) {
-            given = without_credentials(target->endpoint);
+            given = readable(target->endpoint, true);
             es_config_log(exporter->config, ES_LOG_NOTICE, "endpoint \"%s\": spans go to %s as %s",
                           given != NULL ? given : "", target->name, exporter->protocol->name);
             free(given);

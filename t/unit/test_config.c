@@ -282,6 +282,41 @@ unix_sockets(void **state)
     assert_non_null(exporter(option, "protocol=http/protobuf", NULL));
 }
 
+/* Neither in what is logged and shown, nor in what is refused. */
+static void
+secrets_of_endpoints(void **state)
+{
+    static const char *const good[] = {
+        "endpoint=http://u:s3cret@h/a",     "endpoint=u:s3cret@h:4318",
+        "endpoint=http://h/a?key=s3cret",   "endpoint=http://u:s3@cret@h/a?b=c",
+        "endpoint=http://h/@a?key=@s3cret",
+    };
+    static const char *const bad[] = {
+        "endpoint=http:/u:s3cret@h/a",   "endpoint=http://u:s3/cret@h/a",
+        "endpoint=http://u:s3?cret@h/a", "endpoint=http://u:s3#cret@h:/a",
+        "endpoint=u:s3cret@h:port/",     "endpoint=http://h?key=s3cret",
+        "endpoint=ftp://h/a?key=s3cret", "endpoint=http://h/$a?key=s3cret",
+    };
+
+    (void) state;
+    for (size_t i = 0; i < UNIT_COUNT(good); i++) {
+        es_exporter_config_t *e;
+
+        again();
+        said[0] = '\0';
+        e = exporter(good[i], NULL);
+        if (e == NULL || strstr(e->targets[0].name, "s3") != NULL || strstr(said, "s3") != NULL) {
+            fail_msg("%s: %s, %s", good[i], e != NULL ? e->targets[0].name : why.text, said);
+        }
+    }
+    for (size_t i = 0; i < UNIT_COUNT(bad); i++) {
+        refused("endpoint \"", bad[i]);
+        if (strstr(why.text, "s3") != NULL || strstr(said, "s3") != NULL) {
+            fail_msg("%s: %s", bad[i], why.text);
+        }
+    }
+}
+
 static void
 grpc_has_no_path(void **state)
 {
@@ -527,9 +562,10 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(values),           TEST(several_endpoints),     TEST(inference),    TEST(unix_sockets),
-        TEST(grpc_has_no_path), TEST(any_endpoint),          TEST(certificates), TEST(header_files),
-        TEST(directories),      TEST(directories_of_others),
+        TEST(values),       TEST(several_endpoints),     TEST(inference),
+        TEST(unix_sockets), TEST(secrets_of_endpoints),  TEST(grpc_has_no_path),
+        TEST(any_endpoint), TEST(certificates),          TEST(header_files),
+        TEST(directories),  TEST(directories_of_others),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
