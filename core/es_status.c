@@ -5,6 +5,7 @@
 #include "es_protocol.h"
 #include "es_provider.h"
 #include "es_sampler.h"
+#include "es_str.h"
 #include "es_utf8.h"
 
 #include <jansson.h>
@@ -93,25 +94,29 @@ put_time(es_page_t *page, json_t *object, const char *key, uint64_t wall_ns)
     put(page, object, key, json_string(text));
 }
 
-/* Others' words: one line of valid UTF-8. */
-static void
-put_text(es_page_t *page, json_t *object, const char *key, const char *text)
+/* Others' words: one line of valid UTF-8. NULL: no memory. */
+static json_t *
+text_json(const char *text)
 {
     es_utf8_t utf8 = es_utf8_measure(es_cstr(text), SIZE_MAX);
     char *clean = malloc(utf8.size + 1);
+    json_t *json;
 
     if (clean == NULL) {
-        page->failed = true;
-        return;
+        return NULL;
     }
     es_utf8_write((uint8_t *) clean, utf8);
-    for (size_t i = 0; i < utf8.size; i++) {
-        if ((unsigned char) clean[i] < 0x20 || clean[i] == 0x7f) {
-            clean[i] = ' ';
-        }
-    }
-    put(page, object, key, json_stringn(clean, utf8.size));
+    clean[utf8.size] = '\0';
+    es_make_printable(clean);
+    json = json_string(clean);
     free(clean);
+    return json;
+}
+
+static void
+put_text(es_page_t *page, json_t *object, const char *key, const char *text)
+{
+    put(page, object, key, text_json(text));
 }
 
 static uint64_t
@@ -254,7 +259,7 @@ exporter_facts(es_page_t *page, unsigned index)
 
     endpoints = put_array(page, exporter, "endpoints");
     for (unsigned i = 0; i < config->targets_count; i++) {
-        append(page, endpoints, json_string(config->targets[i].name));
+        append(page, endpoints, text_json(config->targets[i].name));
     }
     put(page, exporter, "protocol", json_string(config->protocol->name));
     put(page, exporter, "state", json_string(state_of(gauges, stats)));
