@@ -168,11 +168,13 @@ is_empty(int fd)
     return entries <= 2;
 }
 
-/* What others have filled is not taken from them: somebody meant another path. */
+/* What others have filled is not taken from them: somebody meant another path. Nor
+ * is what a link leads to: who may write to the parent would choose what root gives
+ * him. */
 static bool
 give_to(int fd, const char *path, uid_t uid, gid_t gid, es_error_t *error)
 {
-    struct stat status;
+    struct stat status, named;
 
     if (fstat(fd, &status) != 0) {
         return es_fail(error, "\"spool\" %.256s: %s", path, strerror(errno));
@@ -184,6 +186,13 @@ give_to(int fd, const char *path, uid_t uid, gid_t gid, es_error_t *error)
     }
     if (status.st_uid == uid) {
         return true;
+    }
+    if (lstat(path, &named) != 0 || named.st_dev != status.st_dev
+        || named.st_ino != status.st_ino) {
+        return es_fail(error,
+                       "\"spool\" %.256s is a link to a directory of user id %u: it takes one of "
+                       "user id %u, or no link",
+                       path, (unsigned) status.st_uid, (unsigned) uid);
     }
     if (!is_empty(fd)) {
         return es_fail(error,

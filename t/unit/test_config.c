@@ -556,6 +556,32 @@ directories_of_others(void **state)
     assert_int_equal(status.st_mode & 07777, 0700);
 }
 
+/* Who may write to the parent does not choose what root gives away. */
+static void
+linked_directory(void **state)
+{
+    char path[128], link[128];
+    struct stat status;
+
+    (void) state;
+    if (geteuid() != 0) {
+        return;
+    }
+    snprintf(path, sizeof(path), "%s/roots", root);
+    snprintf(link, sizeof(link), "%s/spool", root);
+    assert_int_equal(mkdir(path, 0700), 0);
+    assert_int_equal(symlink(path, link), 0);
+    assert_non_null(exporter("endpoint=" URL, "spool=spool", NULL));
+    assert_false(es_config_directories(config, 65534, 65534, &why));
+    assert_non_null(strstr(why.text, "is a link to a directory of user id 0"));
+    assert_int_equal(stat(path, &status), 0);
+    assert_int_equal(status.st_uid, 0);
+
+    /* What is his already may be linked to. */
+    assert_int_equal(chown(path, 65534, 65534), 0);
+    assert_true(es_config_directories(config, 65534, 65534, &why));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
 int
@@ -565,7 +591,7 @@ main(void)
         TEST(values),       TEST(several_endpoints),     TEST(inference),
         TEST(unix_sockets), TEST(secrets_of_endpoints),  TEST(grpc_has_no_path),
         TEST(any_endpoint), TEST(certificates),          TEST(header_files),
-        TEST(directories),  TEST(directories_of_others),
+        TEST(directories),  TEST(directories_of_others), TEST(linked_directory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
