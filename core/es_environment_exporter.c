@@ -281,6 +281,7 @@ add_exporter(es_config_t *config, es_str_t protocol, const char *variable, const
 {
     es_exporter_config_t *exporter;
     es_error_t error;
+    bool told = false;
 
     if (es_config_exporter(config, &exporter, &error)) {
         if (set_protocol(exporter, protocol, &error)
@@ -288,7 +289,12 @@ add_exporter(es_config_t *config, es_str_t protocol, const char *variable, const
             && es_exporter_finish(exporter, &error)) {
             return;
         }
+        /* Why there is none was said by add_endpoint(). */
+        told = exporter->targets_count == 0;
         es_config_drop_exporter(config);
+    }
+    if (told) {
+        return;
     }
     es_config_log(config, ES_LOG_WARN, "%s is ignored: %s", variable, error.text);
 }

@@ -212,6 +212,7 @@ bad_endpoints(void **state)
     assert_int_equal(config->exporters_count, 0);
     is_said("warn: OTEL_EXPORTER_OTLP_ENDPOINT is ignored: for protocol http/protobuf it takes an "
             "http:// or https:// URL");
+    is_not_said("has no \"endpoint\"");
 }
 
 static void
