@@ -16,11 +16,19 @@ is_utf8(es_str_t s)
     return es_utf8_measure(s, s.len).size == s.len;
 }
 
+#define NAME_RIGHT "a service name has 1 to 255 characters of valid UTF-8"
+
+static bool
+is_name(es_str_t name)
+{
+    return name.len != 0 && name.len <= 255 && is_utf8(name);
+}
+
 static bool
 set_name(char **field, es_str_t name, es_error_t *error)
 {
-    if (name.len == 0 || name.len > 255 || !is_utf8(name)) {
-        return es_fail(error, "a service name has 1 to 255 characters of valid UTF-8");
+    if (!is_name(name)) {
+        return es_fail(error, NAME_RIGHT);
     }
     free(*field);
     *field = es_str_dup(name);
@@ -190,8 +198,8 @@ choose_name(es_config_t *config, es_error_t *error)
     }
     if (name.len == 0) {
         name = es_environment_get("OTEL_SERVICE_NAME");
-        if (!is_utf8(name)) {
-            es_config_log(config, ES_LOG_WARN, "OTEL_SERVICE_NAME is ignored: it is no UTF-8");
+        if (name.len != 0 && !is_name(name)) {
+            es_config_log(config, ES_LOG_WARN, "OTEL_SERVICE_NAME is ignored: " NAME_RIGHT);
             name = ES_STR_NONE;
         }
     }

@@ -453,14 +453,30 @@ many_attributes(void **state)
     assert_string_equal(packed("webengine.name"), "nginx");
 }
 
+/* What the directive takes, and no more. */
+static void
+long_name(void **state)
+{
+    char name[257];
+
+    (void) state;
+    memset(name, 'n', sizeof(name));
+    name[256] = '\0';
+    setenv("OTEL_SERVICE_NAME", name, 1);
+    assert_true(es_config_finish(config, 1, &error));
+    assert_string_equal(packed("service.name"), "unknown_service:nginx");
+    assert_non_null(strstr(said, "OTEL_SERVICE_NAME is ignored: a service name has 1 to 255"));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(host),       TEST(nothing_there), TEST(garbage),  TEST(containers),
-        TEST(kubernetes), TEST(instance),      TEST(who_wins), TEST(many_attributes),
+        TEST(host),       TEST(nothing_there),   TEST(garbage),
+        TEST(containers), TEST(kubernetes),      TEST(instance),
+        TEST(who_wins),   TEST(many_attributes), TEST(long_name),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
