@@ -8,12 +8,16 @@ static const es_propagator_t *const propagators[] = {
 
 #define PROPAGATORS (sizeof(propagators) / sizeof(propagators[0]))
 
-static const es_str_t fields[ES_FIELDS] = {
-    [ES_FIELD_TRACEPARENT] = {"traceparent", 11},
-    [ES_FIELD_TRACESTATE] = {"tracestate", 10},
-};
+/* The headers of all propagators. */
+#define EACH_FIELD(row) \
+    row(ES_FIELD_TRACEPARENT, "traceparent") row(ES_FIELD_TRACESTATE, "tracestate")
 
-const uint32_t es_context_header_lengths = 1u << 11 | 1u << 10;
+#define NAME_ROW(field, name) [field] = {name, sizeof(name) - 1},
+#define LENGTH_BIT(field, name) | 1u << (sizeof(name) - 1)
+
+static const es_str_t fields[ES_FIELDS] = {EACH_FIELD(NAME_ROW)};
+
+const uint32_t es_context_header_lengths = 0 EACH_FIELD(LENGTH_BIT);
 
 es_str_t
 es_field_name(es_field_t field)
