@@ -168,6 +168,8 @@ ngx_int_t ngx_http_edgespan_init_process(ngx_cycle_t *cycle);
 ngx_int_t ngx_http_edgespan_init_module(ngx_cycle_t *cycle);
 void ngx_http_edgespan_exit_process(ngx_cycle_t *cycle);
 
+extern const ngx_uint_t  ngx_http_edgespan_log_levels[];
+
 ngx_int_t ngx_http_edgespan_log_init(ngx_cycle_t *cycle);
 void ngx_http_edgespan_log_write(void *data, es_log_level_t level,
     const char *text);

@@ -26,6 +26,13 @@ static void ngx_http_edgespan_log_handler(ngx_event_t *ev);
 static void ngx_http_edgespan_log_flush(ngx_log_t *log);
 
 
+/* by es_log_level_t */
+
+const ngx_uint_t  ngx_http_edgespan_log_levels[] = {
+    NGX_LOG_ERR, NGX_LOG_WARN, NGX_LOG_NOTICE, NGX_LOG_INFO
+};
+
+
 static pthread_mutex_t               ngx_http_edgespan_log_lock =
                                          PTHREAD_MUTEX_INITIALIZER;
 
@@ -128,15 +135,12 @@ ngx_http_edgespan_log_flush(ngx_log_t *log)
     ngx_uint_t                     i;
     ngx_http_edgespan_log_line_t  *line;
 
-    static const ngx_uint_t  levels[] = {
-        NGX_LOG_ERR, NGX_LOG_WARN, NGX_LOG_NOTICE, NGX_LOG_INFO
-    };
-
     (void) pthread_mutex_lock(&ngx_http_edgespan_log_lock);
 
     for (i = 0; i < ngx_http_edgespan_log_count; i++) {
         line = &ngx_http_edgespan_log_lines[i];
-        ngx_log_error(levels[line->level], log, 0, "edgespan: %s", line->text);
+        ngx_log_error(ngx_http_edgespan_log_levels[line->level], log, 0,
+                      "edgespan: %s", line->text);
     }
 
     if (ngx_http_edgespan_log_lost != 0) {

@@ -131,11 +131,8 @@ ngx_http_edgespan_conf_log(void *data, es_log_level_t level, const char *text)
 {
     ngx_http_edgespan_main_conf_t  *mcf = data;
 
-    static const ngx_uint_t  levels[] = {
-        NGX_LOG_ERR, NGX_LOG_WARN, NGX_LOG_NOTICE, NGX_LOG_INFO
-    };
-
-    ngx_conf_log_error(levels[level], mcf->cf, 0, "edgespan: %s", text);
+    ngx_conf_log_error(ngx_http_edgespan_log_levels[level], mcf->cf, 0,
+                       "edgespan: %s", text);
 }
 
 
