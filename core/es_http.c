@@ -272,23 +272,21 @@ port_suffix(unsigned port, char buffer[PORT_SUFFIX_MAX])
 /* url.full of a CLIENT span. There are no credentials in it: a gateway puts
  * none into the target it sends. */
 static void
-put_url(es_http_writer_t *writer, es_str_t path, es_str_t query)
+put_url(es_http_writer_t *writer, es_str_t authority, unsigned port, es_str_t path, es_str_t query)
 {
     const es_http_t *http = writer->http;
     char url[ES_SPAN_VALUE_MAX], digits[PORT_SUFFIX_MAX];
-    es_str_t host, port_text = ES_STR_NONE;
-    unsigned port;
+    es_str_t port_text = ES_STR_NONE;
 
-    if (http->host.len == 0 || http->scheme.len == 0) {
+    if (authority.len == 0 || http->scheme.len == 0) {
         return;
     }
-    es_http_split_host(http->host, &host, &port);
     if (port == 0 && http->server_port != 0 && http->server_port != default_port(http->scheme)) {
         port_text = port_suffix(http->server_port, digits);
     }
 
     const es_str_t parts[] = {
-        http->scheme, ES_STR("://"), http->host,
+        http->scheme, ES_STR("://"), authority,
         port_text,    path,          query.len != 0 ? ES_STR("?") : ES_STR_NONE,
         query,
     };
@@ -306,13 +304,10 @@ put_url(es_http_writer_t *writer, es_str_t path, es_str_t query)
 }
 
 static void
-put_server_address(es_http_writer_t *writer, es_str_t authority)
+put_server_address(es_http_writer_t *writer, es_str_t host, unsigned port)
 {
     const es_http_t *http = writer->http;
-    es_str_t host;
-    unsigned port;
 
-    es_http_split_host(authority, &host, &port);
     if (host.len == 0) {
         return;
     }
@@ -399,12 +394,17 @@ put_attributes(es_http_writer_t *writer, bool known_method, es_str_t failure)
     const es_http_t *http = writer->http;
     bool server = http->kind == ES_KIND_SERVER;
     char redacted[ES_SPAN_VALUE_MAX];
-    es_str_t authority = ES_STR_NONE, path = ES_STR_NONE, query = ES_STR_NONE;
+    es_str_t authority = ES_STR_NONE, path = ES_STR_NONE, query = ES_STR_NONE, host;
+    unsigned port;
 
     if (http->target.len != 0) {
         es_http_split_target(http->target, &authority, &path, &query);
         query = es_http_redact_query(query, redacted, sizeof(redacted));
     }
+    if (authority.len == 0) {
+        authority = http->host;
+    }
+    es_http_split_host(authority, &host, &port);
 
     put_method(writer, known_method);
     if (server) {
@@ -413,9 +413,9 @@ put_attributes(es_http_writer_t *writer, bool known_method, es_str_t failure)
         put_string(writer, &key_url_scheme, http->scheme);
         put_string(writer, &key_http_route, http->route);
     } else {
-        put_url(writer, path, query);
+        put_url(writer, authority, port, path, query);
     }
-    put_server_address(writer, authority.len != 0 ? authority : http->host);
+    put_server_address(writer, host, port);
     put_string(writer, &key_network_protocol_version, http->protocol_version);
     put_string(writer, &key_client_address, http->client_address);
     put_peer(writer, http->peer_address, http->peer_port);
