@@ -13,7 +13,7 @@
 static int
 is_access_rule(const char *directive)
 {
-    static const char *const rules[] = {"Require", "<RequireAll", "<RequireAny", "Allow"};
+    static const char *const rules[] = {"Require", "<RequireAll", "<RequireAny"};
 
     for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++) {
         if (strcasecmp(directive, rules[i]) == 0) {
@@ -23,16 +23,32 @@ is_access_rule(const char *directive)
     return 0;
 }
 
+/* mod_access_compat lets everybody in whom no line names, unless one of these two
+ * says otherwise: "Allow" alone closes nothing. */
+static int
+closes(const ap_directive_t *directive)
+{
+    return (strcasecmp(directive->directive, "Order") == 0
+            && strcasecmp(directive->args, "allow,deny") == 0)
+           || (strcasecmp(directive->directive, "Deny") == 0
+               && strcasecmp(directive->args, "from all") == 0);
+}
+
 /* Whole sections are read before their directives are carried out. */
 static int
 section_has_rules(const ap_directive_t *section)
 {
     const ap_directive_t *directive = section != NULL ? section->first_child : NULL;
+    int allow = 0, closed = 0;
 
-    while (directive != NULL && !is_access_rule(directive->directive)) {
-        directive = directive->next;
+    for (; directive != NULL; directive = directive->next) {
+        if (is_access_rule(directive->directive)) {
+            return 1;
+        }
+        allow |= strcasecmp(directive->directive, "Allow") == 0;
+        closed |= closes(directive);
     }
-    return directive != NULL;
+    return allow && closed;
 }
 
 const char *

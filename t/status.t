@@ -47,7 +47,7 @@ END
     httpd => sub {
         my ($collector, %opt) = @_;
         my $more = delete $opt{http} // '';
-        my $s = EdgespanTest::Httpd->new(%opt, extra => ['authz_host'],
+        my $s = EdgespanTest::Httpd->new(%opt, extra => ['authz_host', 'access_compat'],
             vars => {COLLECTOR => $collector->url}, http => <<"END");
 Listen 0.0.0.0:%%PORT1%%
 OtelExporter %%COLLECTOR%% interval=20ms "header=Authorization:Bearer hunter2"
@@ -355,6 +355,15 @@ END
         Require expr "%{QUERY_STRING} == 'please'"
     </RequireAny>
 </Location>
+<Location /allow>
+    SetHandler otel-status
+    Allow from 10.255.255.1
+</Location>
+<Location /order>
+    SetHandler otel-status
+    Order allow,deny
+    Allow from all
+</Location>
 <Location /no-more>
     SetHandler otel-status
     Require all granted
@@ -371,6 +380,8 @@ sub extra_rules {
         is $from->($OUTSIDE, '/nested'), 403, 'nested rules: no';
         is $from->($OUTSIDE, '/nested?please'), 200, 'nested rules: yes';
         is $from->($OUTSIDE, '/no-more'), 403, 'the last section counts';
+        is $from->($OUTSIDE, '/allow'), 403, '"Allow" alone, which closes nothing, opens nothing';
+        is $from->($OUTSIDE, '/order'), 200, 'but with what closes';
         return;
     }
     my @password = (headers => [[ Authorization => 'Basic bWU6c2VjcmV0' ]]);
