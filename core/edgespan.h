@@ -89,9 +89,11 @@ typedef struct es_config es_config_t;
 typedef struct es_exporter_config es_exporter_config_t;
 
 /* `product` ("nginx", "httpd") makes the default service name
- * "unknown_service:<product>"; both strings of `log` are borrowed for the
- * config's life. NULL when memory is short. */
+ * "unknown_service:<product>"; it and `log` are copied, log->data is borrowed for
+ * the config's life. NULL when memory is short. */
 es_config_t *es_config_create(const char *product, const es_log_t *log);
+
+/* After the generations that borrow it. */
 void es_config_destroy(es_config_t *config);
 
 /* What the core is to know of the server that it is in. */
@@ -246,8 +248,9 @@ typedef enum es_status_format {
     ES_STATUS_JSON,
 } es_status_format_t;
 
-/* What the generation and the server did so far, as a page; malloc()ed, not
- * NUL-terminated. NULL: no memory. Any process, any thread. */
+/* What the generation and the server did so far, as a page of *length bytes;
+ * malloc()ed, not NUL-terminated. NULL: no memory. Any process, any thread, with or
+ * without a provider, as long as both areas are there. */
 char *es_status(const es_generation_t *generation, es_status_format_t format, size_t *length);
 
 /* "text" or "json". */
