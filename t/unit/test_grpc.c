@@ -346,8 +346,8 @@ mismatches(void **state)
     assert_false(es_response_mismatch(&response, true, false, words, sizeof(words)));
     response.peer = ES_PEER_SILENT;
     assert_true(es_response_mismatch(&response, false, true, words, sizeof(words)));
-    assert_string_equal(words, "Recv failure; a gRPC receiver (port 4317 by default) would need "
-                               "protocol grpc");
+    assert_string_equal(words, "Recv failure; who asks for a certificate needs client_certificate, "
+                               "a gRPC receiver (port 4317 by default) would need protocol grpc");
 
     /* Every one fits. */
     for (int peer = ES_PEER_SILENT; peer <= ES_PEER_HTTP2; peer++) {
