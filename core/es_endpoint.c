@@ -60,7 +60,7 @@ static bool
 authority_valid(es_str_t authority)
 {
     static const char forbidden[] = " \t\"<>\\^`{|}?#";
-    size_t colon, at;
+    size_t end, at;
     uint64_t port;
 
     for (size_t i = 0; i < authority.len; i++) {
@@ -72,21 +72,21 @@ authority_valid(es_str_t authority)
     while ((at = es_str_find(authority, '@')) < authority.len) {
         authority = es_str_from(authority, at + 1);
     }
-    colon = authority.len;
-    for (size_t i = 0; i < authority.len; i++) {
-        if (authority.data[i] == ':') {
-            colon = i;
+
+    /* The colons of an IPv6 address are within brackets (RFC 3986, 3.2.2). */
+    end = es_str_find(authority, ':');
+    if (es_str_starts(authority, ES_STR("["))) {
+        end = es_str_find(authority, ']');
+        if (end == authority.len || end == 1) {
+            return false;
         }
-        if (authority.data[i] == ']') {
-            colon = authority.len;
-        }
+        end++;
     }
-    if (colon < authority.len
-        && (!es_parse_uint(es_str_from(authority, colon + 1), &port) || port == 0
-            || port > 65535)) {
-        return false;
-    }
-    return authority.len != 0 && colon != 0;
+    authority = es_str_from(authority, end);
+    return end != 0
+           && (authority.len == 0
+               || (authority.data[0] == ':' && es_parse_uint(es_str_from(authority, 1), &port)
+                   && port != 0 && port <= 65535));
 }
 
 bool

@@ -245,6 +245,8 @@ inference(void **state)
     means("host:14268", "jaeger", NULL, NULL);
     means("http://host:14268/api/traces?format=jaeger.thrift", "jaeger",
           "http://host:14268/api/traces?format=jaeger.thrift", NULL);
+    means("[::1]:4318", "http/protobuf", "http://[::1]:4318/v1/traces", NULL);
+    means("http://[::1]/a", "http/protobuf", "http://[::1]/a", NULL);
     means("file:///var/log/a", "file", "/var/log/a", NULL);
     means("stdout", "file", "stdout", NULL);
     means("stderr", "file", "stderr", NULL);
@@ -280,6 +282,21 @@ unix_sockets(void **state)
     option[strlen(option) - 1] = '\0'; /* 107 bytes fit into sun_path */
     again();
     assert_non_null(exporter(option, "protocol=http/protobuf", NULL));
+}
+
+static void
+addresses(void **state)
+{
+    static const char *const bad[] = {
+        "endpoint=::1:4318",           "endpoint=http://::1/a",     "endpoint=http://[::1/a",
+        "endpoint=http://[::1:4318/a", "endpoint=http://[]:4318/a", "endpoint=http://[::1]4318/a",
+        "endpoint=http://[::1]:x/a",   "endpoint=http://h:1:2/a",
+    };
+
+    (void) state;
+    for (size_t i = 0; i < UNIT_COUNT(bad); i++) {
+        refused("has no valid host and port", bad[i]);
+    }
 }
 
 /* Neither in what is logged and shown, nor in what is refused. */
@@ -588,10 +605,11 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(values),       TEST(several_endpoints),     TEST(inference),
-        TEST(unix_sockets), TEST(secrets_of_endpoints),  TEST(grpc_has_no_path),
-        TEST(any_endpoint), TEST(certificates),          TEST(header_files),
-        TEST(directories),  TEST(directories_of_others), TEST(linked_directory),
+        TEST(values),           TEST(several_endpoints), TEST(inference),
+        TEST(unix_sockets),     TEST(addresses),         TEST(secrets_of_endpoints),
+        TEST(grpc_has_no_path), TEST(any_endpoint),      TEST(certificates),
+        TEST(header_files),     TEST(directories),       TEST(directories_of_others),
+        TEST(linked_directory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
