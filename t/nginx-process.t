@@ -268,6 +268,7 @@ subtest 'threads' => sub {
     my $n = server(main => 'worker_cpu_affinity 01 10; worker_priority 5;');
     my $parent = slurp('/proc/' . $n->master_pid . '/status');
     my ($cpus) = $parent =~ /^Cpus_allowed:\s+(\S+)/m;
+    my $nice = sub { (split ' ', slurp("/proc/$_[0]/stat") =~ s/.*\) //r)[16] };
     for my $worker ($n->worker_pids) {
         my @tids = wait_for(sub { my @t = threads($worker); @t == 2 && \@t }, 5,
             'the exporter thread')->@*;
@@ -276,10 +277,8 @@ subtest 'threads' => sub {
             'the worker has a CPU of its own';
         is status_of($worker, $tid, 'Cpus_allowed'), $cpus,
             "the thread has its parent's";
-        my $nice = sub { (split ' ', slurp("/proc/$worker/task/$_[0]/stat")
-            =~ s/.*\) //r)[16] };
-        is $nice->($worker), 5, 'worker_priority';
-        is $nice->($tid), 0, 'not for the thread';
+        is $nice->("$worker/task/$worker"), 5, 'worker_priority';
+        is $nice->("$worker/task/$tid"), $nice->($n->master_pid), 'not for the thread';
         # Bit n-1 is signal n: all but ILL, BUS, FPE, SEGV (and KILL, STOP).
         my $blocked = hex substr status_of($worker, $tid, 'SigBlk'), -8;
         my @open = grep { !($blocked >> $_ - 1 & 1) } 1 .. 31;
