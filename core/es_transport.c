@@ -4,6 +4,7 @@
 
 #include "es_call.h"
 #include "es_clock.h"
+#include "es_protocol.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -11,7 +12,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define CONNECTIONS_MAX 16L
+/* To one host for all exporters: one that hangs there must not hold up another. */
+#define CONNECTIONS_MAX ((long) ES_IN_FLIGHT_MAX * ES_EXPORTERS_MAX)
 
 struct es_transport {
     CURLM *multi;
@@ -148,7 +150,7 @@ es_transport_create(es_error_t *error)
         return NULL;
     }
     curl_multi_setopt(transport->multi, CURLMOPT_MAX_HOST_CONNECTIONS, CONNECTIONS_MAX);
-    curl_multi_setopt(transport->multi, CURLMOPT_MAXCONNECTS, CONNECTIONS_MAX * ES_EXPORTERS_MAX);
+    curl_multi_setopt(transport->multi, CURLMOPT_MAXCONNECTS, CONNECTIONS_MAX);
     close_pairs_on_exec();
     return transport;
 }

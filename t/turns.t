@@ -107,6 +107,32 @@ subtest 'a spool that the generation before replays' => sub {
     $s->finish;
 };
 
+# Two paths of one host, as behind a proxy: connections are not shared out.
+subtest 'one of two exporters hangs, at the same host' => sub {
+    my ($hangs, $lives) = map { EdgespanTest::Collector->new } 1, 2;
+    $hangs->mode('hang');
+    my $more = 'interval 20ms; batch_size 50;';
+    my $s = EdgespanTest::NginxTraced->new(workers => 1,
+        exporter => "}\n    otel_exporter { endpoint http://127.0.0.1:%%PORT2%%/hangs; $more }\n"
+            . "    otel_exporter { endpoint http://127.0.0.1:%%PORT2%%/lives; $more",
+        http => "keepalive_requests 100000;\n"
+            . "server { listen 127.0.0.1:%%PORT1%%; location / { return 200 ok; } }\n"
+            . "server { listen 127.0.0.1:%%PORT2%%; otel_trace off; access_log off;\n"
+            . ' location = /hangs { proxy_pass ' . $hangs->url . "; }\n"
+            . ' location = /lives { proxy_pass ' . $lives->url . "; } }\n");
+    $s->{edge_port} = sub { $s->port(1) };
+    $s->start;
+    for (1 .. 6) {
+        burst($s, 300);
+        sleep 0.3;
+    }
+    ok eval {
+        wait_for(sub { keys %{ $lives->span_ids_fast } == 1800 }, 4, 'all spans');
+    }, 'the other gets all spans';
+    $s->stop;
+    $s->finish;
+};
+
 # Each batch is taken, slowly: no turn may take as long as all that wait.
 subtest 'a pipe that is read slowly' => sub {
     my $fifo = tmpdir() . '/fifo';
