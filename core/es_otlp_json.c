@@ -123,29 +123,47 @@ is_default(const ProtobufCFieldDescriptor *field, const void *value)
 }
 
 static json_t *
+array_json(const ProtobufCFieldDescriptor *field, const uint8_t *items, size_t count)
+{
+    json_t *array = json_array();
+
+    for (size_t i = 0; i < count; i++) {
+        if (json_array_append_new(array, value_json(field, items + i * value_size(field))) != 0) {
+            json_decref(array);
+            return NULL;
+        }
+    }
+    return array;
+}
+
+/* Is there anything to write of this field? */
+static bool
+is_present(const ProtobufCMessage *message, const ProtobufCFieldDescriptor *field)
+{
+    const uint8_t *base = (const uint8_t *) message;
+    const void *quantifier = base + field->quantifier_offset;
+
+    if (field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) {
+        return *(const uint32_t *) quantifier == field->id;
+    }
+    return field->label == PROTOBUF_C_LABEL_REPEATED ? *(const size_t *) quantifier != 0
+                                                     : !is_default(field, base + field->offset);
+}
+
+static json_t *
 field_json(const ProtobufCMessage *message, const ProtobufCFieldDescriptor *field)
 {
     const uint8_t *base = (const uint8_t *) message;
     const void *value = base + field->offset;
 
-    if (field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) {
-        bool chosen = *(const uint32_t *) (base + field->quantifier_offset) == field->id;
-
-        return chosen ? value_json(field, value) : NULL;
-    }
     if (field->label == PROTOBUF_C_LABEL_REPEATED) {
-        size_t count = *(const size_t *) (base + field->quantifier_offset);
-        const uint8_t *items = *(uint8_t *const *) value;
-        json_t *array = count != 0 ? json_array() : NULL;
-
-        for (size_t i = 0; i < count; i++) {
-            json_array_append_new(array, value_json(field, items + i * value_size(field)));
-        }
-        return array;
+        return array_json(field, *(uint8_t *const *) value,
+                          *(const size_t *) (base + field->quantifier_offset));
     }
-    return is_default(field, value) ? NULL : value_json(field, value);
+    return value_json(field, value);
 }
 
+/* NULL: no memory for all of it. */
 static json_t *
 message_json(const ProtobufCMessage *message)
 {
@@ -154,12 +172,15 @@ message_json(const ProtobufCMessage *message)
 
     for (unsigned i = 0; i < descriptor->n_fields; i++) {
         const ProtobufCFieldDescriptor *field = &descriptor->fields[i];
-        json_t *value = field_json(message, field);
         char name[64];
 
-        if (value != NULL) {
-            camel_case(field->name, name, sizeof(name));
-            json_object_set_new(object, name, value);
+        if (!is_present(message, field)) {
+            continue;
+        }
+        camel_case(field->name, name, sizeof(name));
+        if (json_object_set_new(object, name, field_json(message, field)) != 0) {
+            json_decref(object);
+            return NULL;
         }
     }
     return object;
@@ -169,7 +190,7 @@ static bool
 encode(const EsOtlp__TracesData *data, es_buffer_t *body)
 {
     json_t *json = message_json(&data->base);
-    char *text = json_dumps(json, JSON_COMPACT);
+    char *text = json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
 
     json_decref(json);
     if (text == NULL) {
