@@ -17,13 +17,13 @@ es_failover_choose(es_failover_t *failover, uint64_t now)
 }
 
 bool
-es_failover_result(es_failover_t *failover, unsigned target, bool reached, uint64_t now)
+es_failover_result(es_failover_t *failover, unsigned target, bool answered, uint64_t now)
 {
     if (target == 0) {
         failover->asking_home = false;
         failover->ask_home_at = now + ES_FAILOVER_HOME_AFTER_NS;
     }
-    if (reached) {
+    if (answered) {
         if (target == 0) {
             failover->current = 0;
         }

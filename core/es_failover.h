@@ -26,9 +26,9 @@ void es_failover_init(es_failover_t *failover, unsigned targets);
 /* Where the next batch goes. */
 unsigned es_failover_choose(es_failover_t *failover, uint64_t now);
 
-/* What came of a batch sent to `target`: any answer that came is a success, also
- * a refusal of the batch or the wish to be asked later. False: every target has
- * failed, one after the other; it is time to wait. */
-bool es_failover_result(es_failover_t *failover, unsigned target, bool reached, uint64_t now);
+/* What came of a batch sent to `target`. A refusal of the batch is an answer; the
+ * wish to be asked later is none, as long as others may take it now. False: every
+ * target has failed, one after the other; it is time to wait. */
+bool es_failover_result(es_failover_t *failover, unsigned target, bool answered, uint64_t now);
 
 #endif

@@ -163,8 +163,7 @@ static void
 try_again(es_pipeline_t *pipeline, es_batch_t *batch, const es_result_t *result)
 {
     unsigned target = batch->delivery.target;
-    bool asked_to_wait = result->retry_after_ns != 0;
-    bool others_left = es_failover_result(&pipeline->failover, target, asked_to_wait, es_mono_ns());
+    bool others_left = es_failover_result(&pipeline->failover, target, false, es_mono_ns());
 
     if (es_spooling_failed(pipeline, batch)) {
         batch->state = ES_BATCH_SETTLED;
@@ -174,7 +173,7 @@ try_again(es_pipeline_t *pipeline, es_batch_t *batch, const es_result_t *result)
         es_stats_add(&pipeline->stats->retried, 1);
     }
     pipeline->failure_told |= log_failure(pipeline, target, ES_FAILURE_RETRY, result->message);
-    if (asked_to_wait || !others_left) {
+    if (!others_left) {
         back_off(pipeline, result->retry_after_ns);
     }
     es_pipeline_settle(pipeline);

@@ -53,6 +53,17 @@ for my $kind (qw(nginx httpd)) {
         $s->finish;
     };
 
+    subtest "$kind: the first wants to be asked later" => sub {
+        my ($first, $second) = map { EdgespanTest::Collector->new } 1, 2;
+        $first->mode('status:503:Retry-After=3600');
+        my $s = edge($kind, [ endpoint => $second->url ], collector => $first);
+        burst($s, 500);
+        wait_for(sub { received($second) == 500 }, 10, 'spans at the second');
+        $s->stop;
+        account_of($s, $first, $second);
+        $s->finish;
+    };
+
     subtest "$kind: none answers, then the last does" => sub {
         my @c = map { EdgespanTest::Collector->new } 1 .. 3;
         $_->stop for @c;
