@@ -22,6 +22,7 @@ es_config_create(const char *product, const es_log_t *log)
     }
     config->log = *log;
     config->resources_count = 1;
+    config->span_limits = es_span_limits;
     return config;
 }
 

@@ -5,6 +5,7 @@
 #define ES_CONFIG_H
 
 #include "es_environment.h"
+#include "es_span.h"
 
 #include "es_otlp.pb-c.h"
 
@@ -80,6 +81,7 @@ struct es_config {
     es_log_t log;
     es_environment_t variables;
     uint64_t threshold; /* ES_THRESHOLD_DEFAULT */
+    es_span_limits_t span_limits;
 
     es_exporter_config_t *exporters[ES_EXPORTERS_MAX];
     unsigned exporters_count;

@@ -371,26 +371,66 @@ tell_unsupported(const es_config_t *config)
     } unsupported[] = {
         {"OTEL_CONFIG_FILE", "the configuration is the server's"},
         {"OTEL_BSP_MAX_QUEUE_SIZE", "the queue is bounded in bytes, by \"queue_size\""},
-        {"OTEL_ATTRIBUTE_COUNT_LIMIT", NULL},
-        {"OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", NULL},
-        {"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", NULL},
-        {"OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", NULL},
-        {"OTEL_SPAN_EVENT_COUNT_LIMIT", NULL},
-        {"OTEL_SPAN_LINK_COUNT_LIMIT", NULL},
-        {"OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", NULL},
-        {"OTEL_LINK_ATTRIBUTE_COUNT_LIMIT", NULL},
     };
-    char limits[128];
 
-    snprintf(limits, sizeof(limits),
-             "a span has %d attributes of %d characters, %d events and %d links at most",
-             ES_SPAN_ATTRIBUTES_MAX, ES_SPAN_VALUE_MAX, ES_SPAN_EVENTS_MAX, ES_SPAN_LINKS_MAX);
     for (size_t i = 0; i < sizeof(unsupported) / sizeof(unsupported[0]); i++) {
         if (es_environment_get(unsupported[i].name).len != 0) {
             es_config_log(config, ES_LOG_NOTICE, "%s has no effect: %s", unsupported[i].name,
-                          unsupported[i].why != NULL ? unsupported[i].why : limits);
+                          unsupported[i].why);
         }
     }
+}
+
+/* --------------------------------------------------------------- limits --- */
+
+/* *out is the largest that there is. */
+static bool
+parse_limit(es_config_t *config, const char *name, es_str_t value, void *out)
+{
+    uint32_t *limit = out;
+    uint64_t number;
+
+    if (!es_parse_uint(value, &number)) {
+        return ignored(config, name, value, "a number from 0");
+    }
+    if (number > *limit) {
+        es_config_log(config, ES_LOG_NOTICE, "%s \"%.*s\": %u is the largest that there is", name,
+                      ES_ARG(value), *limit);
+        return true;
+    }
+    *limit = (uint32_t) number;
+    return true;
+}
+
+/* The limit by name, else the general one. */
+static void
+read_limit(es_config_t *config, const char *name, uint32_t general, uint32_t *limit)
+{
+    if (!read_one(config, name, parse_limit, limit)) {
+        *limit = general;
+    }
+}
+
+static void
+read_limits(es_config_t *config)
+{
+    es_span_limits_t *limits = &config->span_limits;
+    uint32_t attributes = ES_SPAN_ATTRIBUTES_MAX, value = ES_SPAN_VALUE_MAX;
+
+    read_one(config, "OTEL_ATTRIBUTE_COUNT_LIMIT", parse_limit, &attributes);
+    read_one(config, "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", parse_limit, &value);
+
+    read_limit(config, "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", attributes,
+               &limits->count[ES_STAGE_ATTRIBUTES]);
+    read_limit(config, "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", value, &limits->value);
+    read_limit(config, "OTEL_SPAN_EVENT_COUNT_LIMIT", ES_SPAN_EVENTS_MAX,
+               &limits->count[ES_STAGE_EVENTS]);
+    read_limit(config, "OTEL_SPAN_LINK_COUNT_LIMIT", ES_SPAN_LINKS_MAX,
+               &limits->count[ES_STAGE_LINKS]);
+    read_limit(config, "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", attributes,
+               &limits->item_attributes[ES_STAGE_EVENTS]);
+    read_limit(config, "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT", attributes,
+               &limits->item_attributes[ES_STAGE_LINKS]);
 }
 
 void
@@ -424,6 +464,7 @@ es_environment_read(es_config_t *config)
     read_one(config, "OTEL_BSP_SCHEDULE_DELAY", parse_interval, &v->schedule_delay_ns);
     read_one(config, "OTEL_BSP_EXPORT_TIMEOUT", parse_timeout, &v->export_timeout_ns);
     read_one(config, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", parse_batch_size, &v->batch_size);
+    read_limits(config);
     tell_unsupported(config);
 }
 

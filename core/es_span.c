@@ -1,5 +1,6 @@
 #include "es_span.h"
 
+#include "es_span_key.h"
 #include "es_utf8.h"
 
 /* Tags: field number << 3 | wire type (0 varint, 1 fixed64, 2 length-delimited,
@@ -151,15 +152,24 @@ put_name(uint8_t *at, es_str_t name)
     return put_text(at, SPAN_NAME, text);
 }
 
+const es_span_limits_t es_span_limits = {
+    .count = {ES_SPAN_ATTRIBUTES_MAX, ES_SPAN_EVENTS_MAX, ES_SPAN_LINKS_MAX},
+    .item_attributes = {0, ES_SPAN_ITEM_ATTRIBUTES_MAX, ES_SPAN_ITEM_ATTRIBUTES_MAX},
+    .value = ES_SPAN_VALUE_MAX,
+};
+
 void
 es_span_begin(es_span_writer_t *writer, void *buffer, size_t size, const es_span_t *span)
 {
+    const es_span_limits_t *limits = span->limits != NULL ? span->limits : &es_span_limits;
     uint8_t *at = buffer;
 
     *writer = (es_span_writer_t){
         .begin = buffer,
         .limit = (uint8_t *) buffer + size - TAIL_MAX,
         .flags = span->flags,
+        .limits = limits,
+        .short_max = limits->value < ES_SHORT_MAX ? limits->value : ES_SHORT_MAX,
     };
 
     at = put_bytes(at, SPAN_TRACE_ID, span->trace_id, ES_TRACE_ID_LEN);
@@ -192,14 +202,14 @@ begin_attribute(es_span_writer_t *writer, es_str_t key, size_t value_size)
     size_t body = 1 + varint_size(key.len) + key.len + 1 + varint_size(value_size) + value_size;
     uint32_t *count = &writer->count[ES_STAGE_ATTRIBUTES];
     uint32_t *dropped = &writer->dropped[ES_STAGE_ATTRIBUTES];
-    uint32_t most = ES_SPAN_ATTRIBUTES_MAX;
+    uint32_t most = writer->limits->count[ES_STAGE_ATTRIBUTES];
     unsigned tag = SPAN_ATTRIBUTES;
     uint8_t *at = writer->at;
 
     if (writer->item != NULL) {
         count = &writer->item_count;
         dropped = &writer->item_dropped;
-        most = ES_SPAN_ITEM_ATTRIBUTES_MAX;
+        most = writer->limits->item_attributes[writer->stage];
         tag = writer->stage == ES_STAGE_EVENTS ? EVENT_ATTRIBUTES : LINK_ATTRIBUTES;
     } else if (writer->stage != ES_STAGE_ATTRIBUTES) {
         return false;
@@ -222,7 +232,7 @@ begin_attribute(es_span_writer_t *writer, es_str_t key, size_t value_size)
 void
 es_span_string(es_span_writer_t *writer, es_str_t key, es_str_t value)
 {
-    es_utf8_t text = es_utf8_measure(value, ES_SPAN_VALUE_MAX);
+    es_utf8_t text = es_utf8_measure(value, writer->limits->value);
 
     if (begin_attribute(writer, key, 1 + varint_size(text.size) + text.size)) {
         writer->at = put_text(writer->at, VALUE_STRING, text);
@@ -309,9 +319,10 @@ advance(es_span_writer_t *writer, es_span_stage_t stage)
 /* Opens an item of at most `size` bytes before its attributes. False: it is
  * left out; attributes that follow are then ignored, being out of order. */
 static bool
-begin_item(es_span_writer_t *writer, es_span_stage_t stage, uint32_t most, unsigned tag,
-           size_t size)
+begin_item(es_span_writer_t *writer, es_span_stage_t stage, unsigned tag, size_t size)
 {
+    uint32_t most = writer->limits->count[stage];
+
     if (writer->stage > stage) {
         close_item(writer); /* what follows is not the open item's */
         return false;
@@ -336,7 +347,7 @@ es_span_event(es_span_writer_t *writer, es_str_t name, uint64_t time_ns)
 {
     es_utf8_t text = es_utf8_measure(name, NAME_MAX);
 
-    if (begin_item(writer, ES_STAGE_EVENTS, ES_SPAN_EVENTS_MAX, SPAN_EVENTS, 16 + text.size)) {
+    if (begin_item(writer, ES_STAGE_EVENTS, SPAN_EVENTS, 16 + text.size)) {
         *writer->at++ = EVENT_TIME;
         writer->at = put_fixed(writer->at, time_ns, 8);
         writer->at = put_text(writer->at, EVENT_NAME, text);
@@ -348,7 +359,7 @@ es_span_link(es_span_writer_t *writer, const es_span_context_t *context, bool re
 {
     es_str_t tracestate = context->tracestate;
 
-    if (!begin_item(writer, ES_STAGE_LINKS, ES_SPAN_LINKS_MAX, SPAN_LINKS, 64 + tracestate.len)) {
+    if (!begin_item(writer, ES_STAGE_LINKS, SPAN_LINKS, 64 + tracestate.len)) {
         return;
     }
     writer->link_flags =

@@ -34,6 +34,23 @@ typedef enum es_status_code {
 #define ES_SPAN_FLAG_HAS_IS_REMOTE 0x100u
 #define ES_SPAN_FLAG_IS_REMOTE 0x200u
 
+typedef enum es_span_stage {
+    ES_STAGE_ATTRIBUTES,
+    ES_STAGE_EVENTS,
+    ES_STAGE_LINKS,
+    ES_STAGE_END,
+} es_span_stage_t;
+
+/* They can be lowered, to 0, too; not raised. */
+typedef struct es_span_limits {
+    uint32_t count[ES_STAGE_END];           /* of attributes, events and links */
+    uint32_t item_attributes[ES_STAGE_END]; /* of an event, of a link */
+    uint32_t value;                         /* characters of an attribute's value */
+} es_span_limits_t;
+
+/* The ones above. */
+extern const es_span_limits_t es_span_limits;
+
 /* What is written before the attributes. */
 typedef struct es_span {
     const uint8_t *trace_id;
@@ -45,14 +62,8 @@ typedef struct es_span {
     uint64_t start_ns;
     uint64_t end_ns;
     uint32_t flags;
+    const es_span_limits_t *limits; /* NULL: es_span_limits */
 } es_span_t;
-
-typedef enum es_span_stage {
-    ES_STAGE_ATTRIBUTES,
-    ES_STAGE_EVENTS,
-    ES_STAGE_LINKS,
-    ES_STAGE_END,
-} es_span_stage_t;
 
 /* Private fields. */
 typedef struct es_span_writer {
@@ -63,6 +74,8 @@ typedef struct es_span_writer {
     uint32_t count[ES_STAGE_END];   /* of attributes, events and links */
     uint32_t dropped[ES_STAGE_END]; /* likewise */
     uint32_t item_count, item_dropped;
+    const es_span_limits_t *limits;
+    uint32_t short_max; /* see es_span_key.h */
 } es_span_writer_t;
 
 /* `size` bytes at `buffer`, at least 2048. */

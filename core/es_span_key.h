@@ -42,8 +42,8 @@ _Static_assert(2 + 38 + 4 + ES_SHORT_MAX < 128, "a length would need two bytes")
 ES_INLINE bool
 es_short_fits(const es_span_writer_t *writer, size_t len)
 {
-    return len <= ES_SHORT_MAX && writer->stage == ES_STAGE_ATTRIBUTES
-           && writer->count[ES_STAGE_ATTRIBUTES] < ES_SPAN_ATTRIBUTES_MAX
+    return len <= writer->short_max && writer->stage == ES_STAGE_ATTRIBUTES
+           && writer->count[ES_STAGE_ATTRIBUTES] < writer->limits->count[ES_STAGE_ATTRIBUTES]
            && ES_SHORT_SIZE <= (size_t) (writer->limit - writer->at);
 }
 

@@ -139,6 +139,7 @@ es_trace_http(const es_trace_t *trace, const es_http_t *http)
         .end_ns = http->end_mono_ns + wall_offset_ns,
         .flags = trace->span.flags | ES_SPAN_FLAG_HAS_IS_REMOTE
                  | (remote_parent ? ES_SPAN_FLAG_IS_REMOTE : 0),
+        .limits = &trace->provider->generation->config->span_limits,
     };
     if (!server) {
         span.parent_span_id = http->parent_id != NULL ? http->parent_id : trace->span.span_id;

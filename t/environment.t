@@ -140,6 +140,19 @@ for my $kind (qw(nginx httpd)) {
         finish($s);
     };
 
+    subtest "$kind: limits" => sub {
+        my $c = EdgespanTest::Collector->new;
+        my $s = server($kind, {
+            OTEL_EXPORTER_OTLP_ENDPOINT => 'http://127.0.0.1:' . $c->port,
+            OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT => 3, OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT => 2 });
+        http_get($s->port, '/');
+        my ($span) = $c->wait_spans(1);
+        is keys %{ $span->{attrs} }, 3, 'three attributes';
+        is $span->{attrs}{'http.request.method'}, 'GE', 'of two characters';
+        cmp_ok $span->{dropped_attributes_count} // 0, '>', 3, 'the others are counted';
+        finish($s);
+    };
+
     subtest "$kind: OTEL_SDK_DISABLED" => sub {
         my $c = EdgespanTest::Collector->new;
         my $url = $c->url;

@@ -375,13 +375,43 @@ bad_values(void **state)
         is_said(words);
         assert_null(strstr(strstr(said, "warn") + 1, "warn")); /* once */
     }
-    given(O "ENDPOINT=http://c", "OTEL_BSP_MAX_QUEUE_SIZE=100", "OTEL_SPAN_LINK_COUNT_LIMIT=5",
-          "OTEL_CONFIG_FILE=x", NULL);
+    given(O "ENDPOINT=http://c", "OTEL_BSP_MAX_QUEUE_SIZE=100", "OTEL_CONFIG_FILE=x", NULL);
     alone();
     is_said("notice: OTEL_BSP_MAX_QUEUE_SIZE has no effect: the queue is bounded in bytes");
-    is_said("notice: OTEL_SPAN_LINK_COUNT_LIMIT has no effect: a span has 128 attributes of 4096 "
-            "characters, 128 events and 128 links at most");
     is_said("notice: OTEL_CONFIG_FILE has no effect");
+}
+
+static void
+limits(void **state)
+{
+    const es_span_limits_t *l;
+
+    (void) state;
+    given(O "ENDPOINT=http://c", NULL);
+    l = &alone()->config->span_limits;
+    assert_memory_equal(l, &es_span_limits, sizeof(*l));
+
+    /* The general one where there is none of its own, whichever is lower. */
+    given(O "ENDPOINT=http://c", "OTEL_ATTRIBUTE_COUNT_LIMIT=10",
+          "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT=0", "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT=20",
+          "OTEL_SPAN_EVENT_COUNT_LIMIT=3", "OTEL_SPAN_LINK_COUNT_LIMIT=0",
+          "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT=7", NULL);
+    l = &alone()->config->span_limits;
+    assert_int_equal(l->count[ES_STAGE_ATTRIBUTES], 20);
+    assert_int_equal(l->count[ES_STAGE_EVENTS], 3);
+    assert_int_equal(l->count[ES_STAGE_LINKS], 0);
+    assert_int_equal(l->item_attributes[ES_STAGE_EVENTS], 10);
+    assert_int_equal(l->item_attributes[ES_STAGE_LINKS], 7);
+    assert_int_equal(l->value, 0);
+
+    given(O "ENDPOINT=http://c", "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT=129",
+          "OTEL_SPAN_EVENT_COUNT_LIMIT=-1", "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT=5000", NULL);
+    l = &alone()->config->span_limits;
+    assert_memory_equal(l, &es_span_limits, sizeof(*l));
+    is_said("notice: OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT \"129\": 128 is the largest that there is");
+    is_said("notice: OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT \"5000\": 4096 is the largest that "
+            "there is");
+    is_said("warn: OTEL_SPAN_EVENT_COUNT_LIMIT \"-1\" is ignored: it takes a number from 0");
 }
 
 static void
@@ -574,10 +604,19 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(endpoint_urls), TEST(bad_endpoints), TEST(grpc),
-        TEST(exporters),     TEST(numbers),       TEST(bad_values),
-        TEST(headers),       TEST(certificates),  TEST(defaults_of_a_block),
-        TEST(sampler),       TEST(propagators),   TEST(protocol_of_a_block),
+        TEST(endpoint_urls),
+        TEST(bad_endpoints),
+        TEST(grpc),
+        TEST(exporters),
+        TEST(numbers),
+        TEST(bad_values),
+        TEST(limits),
+        TEST(headers),
+        TEST(certificates),
+        TEST(defaults_of_a_block),
+        TEST(sampler),
+        TEST(propagators),
+        TEST(protocol_of_a_block),
         TEST(disabled),
     };
 

@@ -465,6 +465,48 @@ unpack(es_str_t bytes)
     return span;
 }
 
+/* Lower ones than ours, on the fast way and on the other. */
+static void
+lowered_limits(void **state)
+{
+    static const es_span_limits_t low = {
+        .count = {3, 1, 0}, .item_attributes = {0, 1, 0}, .value = 4};
+    static const es_key_t key = ES_KEY("a.key");
+    es_span_t span = plain_span();
+    es_span_writer_t writer;
+    uint8_t buffer[LEAST];
+    EsOtlp__Span *m;
+
+    (void) state;
+    span.limits = &low;
+    es_span_begin(&writer, buffer, sizeof(buffer), &span);
+    es_span_key_string(&writer, &key, ES_STR("short"));
+    es_span_string(&writer, ES_STR("b"), ES_STR("\xc3\xa4\xc3\xb6\xc3\xbc\xc3\x9f!"));
+    es_span_key_int(&writer, &key, 12345);
+    es_span_key_int(&writer, &key, 4);
+    es_span_string(&writer, ES_STR("c"), ES_STR("c"));
+    for (int i = 0; i < 3; i++) {
+        es_span_event(&writer, ES_STR("event"), 1);
+        es_span_int(&writer, ES_STR("one"), 1);
+        es_span_int(&writer, ES_STR("two"), 2);
+    }
+    es_span_link(&writer, &(es_span_context_t){.trace_id = {1}, .span_id = {1}}, false);
+
+    m = unpack(es_span_end(&writer, ES_STATUS_UNSET, ES_STR_NONE));
+    assert_int_equal(m->n_attributes, 3);
+    assert_int_equal(m->dropped_attributes_count, 2);
+    assert_string_equal(m->attributes[0]->value->string_value, "shor");
+    assert_string_equal(m->attributes[1]->value->string_value, "\xc3\xa4\xc3\xb6\xc3\xbc\xc3\x9f");
+    assert_int_equal(m->attributes[2]->value->int_value, 12345);
+    assert_int_equal(m->n_events, 1);
+    assert_int_equal(m->dropped_events_count, 2);
+    assert_int_equal(m->events[0]->n_attributes, 1);
+    assert_int_equal(m->events[0]->dropped_attributes_count, 1);
+    assert_int_equal(m->n_links, 0);
+    assert_int_equal(m->dropped_links_count, 1);
+    es_otlp__span__free_unpacked(m, NULL);
+}
+
 static void
 limits(void **state)
 {
@@ -835,11 +877,12 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(golden),       cmocka_unit_test(same_as_protobuf_c),
-        cmocka_unit_test(known_keys),   cmocka_unit_test(limits),
-        cmocka_unit_test(value_length), cmocka_unit_test(status),
-        cmocka_unit_test(out_of_order), cmocka_unit_test(full_buffers),
-        cmocka_unit_test(long_head),    cmocka_unit_test(brims),
+        cmocka_unit_test(golden),         cmocka_unit_test(same_as_protobuf_c),
+        cmocka_unit_test(known_keys),     cmocka_unit_test(limits),
+        cmocka_unit_test(lowered_limits), cmocka_unit_test(value_length),
+        cmocka_unit_test(status),         cmocka_unit_test(out_of_order),
+        cmocka_unit_test(full_buffers),   cmocka_unit_test(long_head),
+        cmocka_unit_test(brims),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
