@@ -17,7 +17,7 @@ my $SHUTDOWN = 'not delivered before the shutdown timeout';
 
 my $certificates = EdgespanTest::Certificates->new;
 $certificates->authority($_) for qw(ours other);
-$certificates->certificate('good', 'ours', 2);
+$certificates->certificate('good', 'ours');
 $certificates->certificate('expired', 'ours', -1);
 
 # An nginx ends the TLS in front of a collector; its ports by certificate.

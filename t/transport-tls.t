@@ -7,6 +7,7 @@ use warnings;
 use Test::More;
 
 use EdgespanTest;
+use EdgespanTest::Certificates;
 use EdgespanTest::Collector;
 use EdgespanTest::GrpcCollector;
 use EdgespanTest::Edge;
@@ -15,34 +16,12 @@ use EdgespanTest::Nginx;
 my $missing = EdgespanTest::GrpcCollector::missing();
 plan skip_all => $missing if $missing;
 
-my $dir = tmpdir();
-
-sub openssl {
-    my ($command) = @_;
-    system("cd $dir && openssl $command >openssl.log 2>&1") == 0
-        or die "openssl $command: ", slurp("$dir/openssl.log");
-    return;
-}
-
-# A key and a certificate for localhost.
-sub certificate {
-    my ($name, $ca, $days) = @_;
-    openssl("req -newkey rsa:2048 -nodes -subj /CN=$name -keyout $name.key -out $name.csr");
-    openssl("x509 -req -in $name.csr -CA $ca.pem -CAkey $ca.key -CAcreateserial"
-        . " -days $days -extfile san -out $name.pem");
-    return;
-}
-
-open my $san, '>', "$dir/san" or die $!;
-print {$san} "subjectAltName=DNS:localhost\n";
-close $san;
-openssl("req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=$_ -keyout $_.key -out $_.pem")
-    for qw(ca other);
-certificate('good', 'ca', 2);
-certificate('expired', 'ca', -1);
-certificate('client', 'ca', 2);
-certificate('stranger', 'other', 2);
-chmod 0644, glob "$dir/*";
+my $certificates = EdgespanTest::Certificates->new('DNS:localhost');
+$certificates->authority($_) for qw(ca other);
+$certificates->certificate($_, 'ca') for qw(good client);
+$certificates->certificate('expired', 'ca', -1);
+$certificates->certificate('stranger', 'other');
+my $dir = $certificates->dir;
 
 my $grpc = EdgespanTest::GrpcCollector->new;
 my $http = EdgespanTest::Collector->new;

@@ -11,12 +11,12 @@ my $collector = EdgespanTest::InteropCollector->new->start;
 my $tls = $collector->tls;
 
 my %protocols = ('http/protobuf' => 'http', 'http/json' => 'http', grpc => 'grpc');
-my @known  = (trusted_certificate => "$tls->{ca}.crt");
+my @known  = (trusted_certificate => $tls->file('ca.pem'));
 
 sub client {
     my ($name) = @_;
-    return (client_certificate => "$tls->{$name}.crt",
-        client_certificate_key => "$tls->{$name}.key");
+    return (client_certificate => $tls->file("$name.pem"),
+        client_certificate_key => $tls->file("$name.key"));
 }
 my @client = client('client');
 
@@ -36,7 +36,7 @@ for my $protocol (sort keys %protocols) {
         [ "$protocol, mTLS, gzip", way($protocol, 'mtls', @known, @client, compression => 'gzip') ];
     push @bad,
         [ "$protocol, TLS by a stranger",
-            way($protocol, 'tls', trusted_certificate => "$tls->{stranger}.crt") ],
+            way($protocol, 'tls', trusted_certificate => $tls->file('stranger.pem')) ],
         [ "$protocol, TLS by nobody known", way($protocol, 'tls') ],
         [ "$protocol, mTLS without a certificate", way($protocol, 'mtls', @known) ],
         [ "$protocol, mTLS with a stranger's", way($protocol, 'mtls', @known, client('intruder')) ];

@@ -1,5 +1,5 @@
-# A certificate authority and what it has signed, for localhost and 127.0.0.1, in a
-# directory that servers may read.
+# Certificate authorities and what they have signed, for servers and clients, in a
+# directory that servers may read: NAME.pem and NAME.key.
 package EdgespanTest::Certificates;
 
 use strict;
@@ -7,11 +7,12 @@ use warnings;
 
 use EdgespanTest;
 
+# The names that certificates are good for: localhost and 127.0.0.1, if not given.
 sub new {
-    my ($class) = @_;
+    my ($class, $names) = @_;
     my $self = bless { dir => tmpdir() }, $class;
     open my $san, '>', "$self->{dir}/san" or die "$self->{dir}: $!\n";
-    print {$san} "subjectAltName=DNS:localhost,IP:127.0.0.1\n";
+    print {$san} 'subjectAltName=', $names // 'DNS:localhost,IP:127.0.0.1', "\n";
     close $san;
     return $self;
 }
@@ -24,9 +25,10 @@ sub _openssl {
     return;
 }
 
+sub dir { return $_[0]{dir} }
+
 sub file { return "$_[0]{dir}/$_[1]" }
 
-# NAME.pem and NAME.key.
 sub authority {
     my ($self, $name) = @_;
     $self->_openssl("req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=$name"
@@ -34,9 +36,10 @@ sub authority {
     return;
 }
 
-# Likewise, signed by an authority. Negative days: expired.
+# Signed by an authority, for two days. Negative days: expired.
 sub certificate {
     my ($self, $name, $authority, $days) = @_;
+    $days //= 2;
     $self->_openssl("req -newkey rsa:2048 -nodes -subj /CN=$name -keyout $name.key"
         . " -out $name.csr");
     $self->_openssl("x509 -req -in $name.csr -CA $authority.pem -CAkey $authority.key"

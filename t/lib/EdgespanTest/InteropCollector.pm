@@ -10,7 +10,7 @@ use warnings;
 use parent 'EdgespanTest::InteropBackend';
 
 use EdgespanTest;
-use EdgespanTest::InteropTls;
+use EdgespanTest::Certificates;
 use EdgespanTest::Otlp;
 
 my %PORT = (grpc => 1, http => 2, zipkin => 3, jaeger => 4,
@@ -25,8 +25,18 @@ sub ports_named { return $_[0]{example} ? $_[0]{named} : \%PORT }
 sub new {
     my ($class, %opt) = @_;
     my $self = $class->SUPER::new(%opt);
-    $self->{tls} = EdgespanTest::InteropTls->new($self->prefix) unless $opt{example};
+    $self->{tls} = _certificates() unless $opt{example};
     return $self;
+}
+
+# An authority, a server and a client that it vouches for; an authority that nobody
+# knows, and the client that it vouches for.
+sub _certificates {
+    my $certificates = EdgespanTest::Certificates->new;
+    $certificates->authority($_) for qw(ca stranger);
+    $certificates->certificate($_, 'ca') for qw(server client);
+    $certificates->certificate('intruder', 'stranger');
+    return $certificates;
 }
 
 sub examples { return sort glob repo_root() . '/examples/collector/*.yaml' }
@@ -44,8 +54,9 @@ sub command {
 sub config {
     my ($self) = @_;
     return $self->{override} if $self->{example};
-    my $tls = "cert_file: $self->{tls}{server}.crt, key_file: $self->{tls}{server}.key";
-    my $mtls = "$tls, client_ca_file: $self->{tls}{ca}.crt";
+    my $dir = $self->{tls}->dir;
+    my $tls = "cert_file: $dir/server.pem, key_file: $dir/server.key";
+    my $mtls = "$tls, client_ca_file: $dir/ca.pem";
     return <<"END";
 receivers:
   otlp:
