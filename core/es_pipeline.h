@@ -47,6 +47,7 @@ typedef struct es_pipeline {
     es_spool_t *spool;  /* or NULL */
     unsigned replaying; /* batches in memory that were read from it */
     unsigned spooled_meanwhile;
+    bool spool_told; /* the log says that it is in use */
     uint64_t spool_retry_at;
     uint64_t spool_given_up, spool_torn; /* counted so far */
 } es_pipeline_t;

@@ -59,6 +59,12 @@ count(es_pipeline_t *pipeline)
     pipeline->spool_torn = counts.torn;
     atomic_store(&gauges->spool_bytes, counts.bytes);
     atomic_store(&gauges->spool_spans, counts.spans);
+
+    if (counts.bytes == 0 && pipeline->spool_told) {
+        pipeline->spool_told = false;
+        es_provider_log(pipeline->provider, ES_LOG_NOTICE, "exporting to %s: the spool is empty",
+                        pipeline->config->targets[0].name);
+    }
 }
 
 void
@@ -84,6 +90,12 @@ append(es_pipeline_t *pipeline, es_batch_t *batch, es_spooled_t *taken)
 
     if (es_spool_append(pipeline->spool, otlp, batch->spans, taken, &error)) {
         es_stats_add(&pipeline->stats->spooled, batch->spans);
+        if (es_log_limit_take(&pipeline->stats->limits[ES_FAILURE_SPOOLED])) {
+            pipeline->spool_told = true;
+            es_provider_log(pipeline->provider, ES_LOG_NOTICE,
+                            "exporting to %s: spans go to the spool %s for now",
+                            pipeline->config->targets[0].name, pipeline->config->spool);
+        }
         return true;
     }
     pipeline->spool_retry_at = es_mono_ns() + DISK_RETRY;

@@ -43,6 +43,7 @@ typedef enum es_failure {
     ES_FAILURE_RETRY,
     ES_FAILURE_REJECTED,
     ES_FAILURE_PARTIAL,
+    ES_FAILURE_SPOOLED,
     ES_FAILURE_SPOOL,
     ES_FAILURES,
 } es_failure_t;

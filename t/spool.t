@@ -87,6 +87,25 @@ for my $kind (split ' ', $ENV{KIND} // 'nginx httpd') {
         $again->finish;
     };
 
+    subtest "$kind: told once, and that it is over" => sub {
+        my $c = EdgespanTest::Collector->new;
+        my $dir = spool_dir();
+        my $s = spooling($kind, $c, $dir);
+        $c->mode('status:503');
+        burst($s, 1000);
+        await_spooled($s, $dir);
+        burst($s, 1000);
+        await_spooled($s, $dir);
+        $c->mode('ok');
+        $s->wait_log(qr/exporting to \S+: the spool is empty/, 15);
+        $s->stop;
+        my @told = $s->error_log =~ /exporting to \S+: (.*spool.*)/g;
+        is_deeply \@told, [ "spans go to the spool $dir for now", 'the spool is empty' ],
+            'one line each';
+        account($s, $c, 0);
+        $s->finish;
+    };
+
     subtest "$kind: reloaded three times and stopped meanwhile" => sub {
         my $c = EdgespanTest::Collector->new;
         my $dir = spool_dir();
