@@ -32,6 +32,10 @@
  * waits in the end. */
 #define SAVE_LATE (100 * ES_MS)
 
+/* How long beyond the deadline the last process waits for a leader that is just
+ * leaving and counts on it. */
+#define LEAVING_MAX (50 * ES_MS)
+
 /* How often the thread's processor time is counted: asking is a system call. */
 #define CPU_PERIOD ES_SECOND
 
@@ -474,7 +478,7 @@ es_exporter_run(void *data)
         if (exporter->slot_released && !is_alone(exporter)) {
             break;
         }
-        if (es_mono_ns() >= stop_at(exporter)) {
+        if (es_mono_ns() >= stop_at(exporter) + LEAVING_MAX) {
             break;
         }
         watch_leader(exporter, RETRY_MS);
