@@ -244,11 +244,13 @@ finish(es_transport_t *transport, es_call_t *call, CURLcode code)
     call_retire(transport, call);
 }
 
-static void
+/* True: a call has ended. */
+static bool
 perform(es_transport_t *transport)
 {
     CURLMsg *message;
     int running, left;
+    bool ended = false;
 
     transport->resolving = false;
     curl_multi_perform(transport->multi, &running);
@@ -264,8 +266,10 @@ perform(es_transport_t *transport)
 
             curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **) &call);
             finish(transport, call, code);
+            ended = true;
         }
     }
+    return ended;
 }
 
 static bool
@@ -285,7 +289,10 @@ es_transport_wait(es_transport_t *transport, struct pollfd *fds, unsigned count,
     struct curl_waitfd waits[4];
     unsigned n = count < 4 ? count : 4;
 
-    perform(transport);
+    /* How long there is to wait was asked before this call ended. */
+    if (perform(transport)) {
+        timeout_ms = 0;
+    }
 
     for (unsigned i = 0; i < n; i++) {
         waits[i] = (struct curl_waitfd){.fd = fds[i].fd, .events = CURL_WAIT_POLLIN};
