@@ -86,16 +86,23 @@ es_config_directory(es_config_t *config, es_str_t directory, es_error_t *error)
 }
 
 void
-es_config_log(const es_config_t *config, es_log_level_t level, const char *format, ...)
+es_log_write(const es_log_t *log, es_log_level_t level, const char *format, va_list args)
 {
     char text[1024];
+
+    vsnprintf(text, sizeof(text), format, args);
+    es_make_printable(text);
+    log->write(log->data, level, text);
+}
+
+void
+es_config_log(const es_config_t *config, es_log_level_t level, const char *format, ...)
+{
     va_list args;
 
     va_start(args, format);
-    vsnprintf(text, sizeof(text), format, args);
+    es_log_write(&config->log, level, format, args);
     va_end(args);
-    es_make_printable(text);
-    config->log.write(config->log.data, level, text);
 }
 
 bool

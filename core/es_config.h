@@ -9,9 +9,19 @@
 
 #include "es_otlp.pb-c.h"
 
+#include <stdarg.h>
+
 #define ES_QUEUE_SIZE_DEFAULT ((size_t) 32 << 20)
 #define ES_SPOOL_MAX_DEFAULT (UINT64_C(64) << 20)
 #define ES_EXPORTER_HEADERS_MAX 32
+
+/* What an exporter's options take, whoever gives them. */
+#define ES_INTERVAL_MIN (10 * ES_MS)
+#define ES_INTERVAL_MAX (3600 * ES_SECOND)
+#define ES_TIMEOUT_MIN (10 * ES_MS)
+#define ES_TIMEOUT_MAX (600 * ES_SECOND)
+#define ES_BATCH_SIZE_MAX 65536
+
 #define ES_ENDPOINTS_MAX 4
 #define ES_RESOURCE_ATTRIBUTES_MAX 128
 #define ES_DETECTED_MAX 32
@@ -98,6 +108,11 @@ struct es_config {
     size_t queue_size;
     uint64_t shutdown_timeout_ns;
 };
+
+/* One line for a server's log, control characters made harmless: values and a
+ * collector's words can hold anything. */
+void es_log_write(const es_log_t *log, es_log_level_t level, const char *format, va_list args)
+    __attribute__((format(printf, 3, 0)));
 
 /* Formats one line for the config's log. */
 void es_config_log(const es_config_t *config, es_log_level_t level, const char *format, ...)

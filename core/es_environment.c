@@ -11,10 +11,6 @@
 
 #define OTLP "OTEL_EXPORTER_OTLP_"
 
-/* What an exporter's "timeout" takes. */
-#define TIMEOUT_MIN (10 * ES_MS)
-#define TIMEOUT_MAX (600 * ES_SECOND)
-
 es_str_t
 es_environment_get(const char *name)
 {
@@ -108,16 +104,16 @@ parse_timeout(es_config_t *config, const char *name, es_str_t value, void *out)
     uint64_t *ns = out, ms;
 
     if (es_parse_uint(value, &ms) && ms == 0) {
-        *ns = TIMEOUT_MAX;
+        *ns = ES_TIMEOUT_MAX;
         return true;
     }
-    return parse_ms(config, name, value, TIMEOUT_MIN, TIMEOUT_MAX, ns);
+    return parse_ms(config, name, value, ES_TIMEOUT_MIN, ES_TIMEOUT_MAX, ns);
 }
 
 static bool
 parse_interval(es_config_t *config, const char *name, es_str_t value, void *out)
 {
-    return parse_ms(config, name, value, 10 * ES_MS, 3600 * ES_SECOND, out);
+    return parse_ms(config, name, value, ES_INTERVAL_MIN, ES_INTERVAL_MAX, out);
 }
 
 static bool
@@ -125,7 +121,7 @@ parse_batch_size(es_config_t *config, const char *name, es_str_t value, void *ou
 {
     uint64_t *size = out, number;
 
-    if (!es_parse_uint(value, &number) || number == 0 || number > 65536) {
+    if (!es_parse_uint(value, &number) || number == 0 || number > ES_BATCH_SIZE_MAX) {
         return ignored(config, name, value, "a number of spans from 1 to 65536");
     }
     *size = number;

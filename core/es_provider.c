@@ -11,7 +11,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
@@ -246,14 +245,9 @@ es_provider_push(es_provider_t *provider, es_span_kind_t kind, uint16_t resource
 void
 es_provider_log(const es_provider_t *provider, es_log_level_t level, const char *format, ...)
 {
-    char text[1024];
     va_list args;
 
     va_start(args, format);
-    vsnprintf(text, sizeof(text), format, args);
+    es_log_write(&provider->log, level, format, args);
     va_end(args);
-
-    /* A collector's words can hold anything. */
-    es_make_printable(text);
-    provider->log.write(provider->log.data, level, text);
 }

@@ -181,17 +181,14 @@ es_spooling_next(es_pipeline_t *pipeline)
 void
 es_spooling_settled(es_pipeline_t *pipeline, es_batch_t *batch)
 {
-    switch (batch->spooled) {
-    case ES_SPOOLED_NOT:
+    if (batch->spooled == ES_SPOOLED_NOT) {
         return;
-    case ES_SPOOLED_TAKEN:
-        es_spool_settle(pipeline->spool, &batch->record);
+    }
+    es_spool_settle(pipeline->spool, &batch->record);
+    if (batch->spooled == ES_SPOOLED_TAKEN) {
         pipeline->replaying--;
-        break;
-    case ES_SPOOLED_MEANWHILE:
-        es_spool_settle(pipeline->spool, &batch->record);
+    } else {
         pipeline->spooled_meanwhile--;
-        break;
     }
     count(pipeline);
 }
