@@ -3,12 +3,13 @@
 #   make            build/nginx/ngx_http_edgespan_module.so and build/httpd/mod_edgespan.so
 #   make test       everything above, unit tests, tests against both servers
 #   make interop    tests against real collectors, which it fetches first
+#   make fuzz       every parser of the core against libFuzzer, FUZZ_SECONDS each
 #   make demo       a traced gateway on this machine
 #   make unit SANITIZE=address,undefined BUILD=build-asan
 #
 # Variables for the command line: CC, CFLAGS, LDFLAGS, BUILD (the output
 # directory), SANITIZE, NGX_SRC (an nginx source tree), APXS, DESTDIR,
-# CLANG_FORMAT, PROVE_FLAGS.
+# CLANG_FORMAT, PROVE_FLAGS, UNIT, FUZZ, FUZZ_SECONDS.
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
@@ -51,7 +52,7 @@ LIBEDGESPAN = $(BUILD)/core/libedgespan.a
 NGX_MODULE = $(BUILD)/nginx/ngx_http_edgespan_module.so
 HTTPD_MODULE = $(BUILD)/httpd/mod_edgespan.so
 
-.PHONY: all core nginx httpd deps demo test check interop unit bench format format-check install clean FORCE
+.PHONY: all core nginx httpd deps demo test check interop unit fuzz fuzzers bench format format-check install clean FORCE
 
 all: nginx httpd
 core: $(LIBEDGESPAN)
@@ -168,9 +169,9 @@ check: all $(UNIT_PROGRAMS)
 	    END { print "make test: " tests " tests in " files " files, all passed" }' $(BUILD)/test.log
 	@t/interop/fetch --check || true
 
-# Java for Zipkin.
+# Java for Zipkin, Python for a service.
 interop:
-	$(MAKE) deps EXTRA='ca-certificates default-jre-headless unzip'
+	$(MAKE) deps EXTRA='ca-certificates default-jre-headless python3-venv unzip'
 	t/interop/fetch
 	$(MAKE) all
 	prove -It/lib $(PROVE_FLAGS) $(INTEROP_TESTS)
@@ -181,6 +182,25 @@ unit: $(UNIT_PROGRAMS)
 $(BUILD)/unit/%: t/unit/%.c $(LIBEDGESPAN)
 	@mkdir -p $(@D); echo '  CC      $<'
 	$(Q)$(COMPILE) -o $@ $< $(LDFLAGS) $(LIBEDGESPAN) -lcmocka $(LIBS) -lm
+
+# FUZZ="trace http ..." chooses some of them.
+FUZZ = $(patsubst t/fuzz/fuzz_%.c,%,$(wildcard t/fuzz/fuzz_*.c))
+FUZZ_SECONDS = 60
+FUZZERS = $(addprefix $(BUILD)/fuzz_,$(FUZZ))
+
+# The newest that there is.
+CLANG = $(lastword $(shell IFS=:; ls $$PATH 2> /dev/null | grep -xE 'clang(-[0-9]+)?' | sort -V))
+
+fuzz:
+	$(MAKE) deps EXTRA='$(if $(CLANG),,clang)'
+	$(MAKE) fuzzers BUILD=$(BUILD)/fuzz CC='$$(CLANG)' SANITIZE=fuzzer-no-link,address,undefined
+	@perl t/fuzz/fuzz.pl $(BUILD)/fuzz $(FUZZ_SECONDS) $(FUZZ)
+
+fuzzers: $(FUZZERS)
+
+$(BUILD)/fuzz_%: t/fuzz/fuzz_%.c $(LIBEDGESPAN)
+	@mkdir -p $(@D); echo '  CC      $<'
+	$(Q)$(COMPILE) -fsanitize=fuzzer -o $@ $< $(LDFLAGS) $(LIBEDGESPAN) $(LIBS)
 
 $(BUILD)/bench/%: t/bench/%.c $(LIBEDGESPAN)
 	@mkdir -p $(@D); echo '  CC      $<'
@@ -233,7 +253,7 @@ deps:
 
 # ---------------------------------------------------------------- rest ---
 
-FORMATTED = $(wildcard core/*.[ch] httpd_module/*.[ch] t/unit/*.[ch] t/bench/*.c)
+FORMATTED = $(wildcard core/*.[ch] httpd_module/*.[ch] t/unit/*.[ch] t/bench/*.c t/fuzz/*.[ch])
 
 format:
 	$(Q)$(CLANG_FORMAT) -i $(FORMATTED)
@@ -252,4 +272,4 @@ install: all
 clean:
 	rm -rf $(BUILD) build-*
 
--include $(CORE_OBJECTS:.o=.d) $(HTTPD_OBJECTS:.o=.d) $(UNIT_PROGRAMS:=.d)
+-include $(CORE_OBJECTS:.o=.d) $(HTTPD_OBJECTS:.o=.d) $(UNIT_PROGRAMS:=.d) $(FUZZERS:=.d)

@@ -1,6 +1,8 @@
 #include "es_config.h"
 
 #include "es_clock.h"
+#include "es_override.h"
+#include "es_propagator.h"
 #include "es_queue.h"
 
 #include <stdarg.h>
@@ -23,6 +25,7 @@ es_config_create(const char *product, const es_log_t *log)
     config->log = *log;
     config->resources_count = 1;
     config->span_limits = es_span_limits;
+    config->propagation = es_propagation_default();
     return config;
 }
 
@@ -64,6 +67,7 @@ es_config_destroy(es_config_t *config)
     free(config->version);
     free(config->identity);
     free(config->directory);
+    free(config->override);
     free(config);
 }
 
@@ -190,5 +194,5 @@ es_config_finish(es_config_t *config, unsigned processes, es_error_t *error)
 size_t
 es_queue_area_size(const es_config_t *config)
 {
-    return es_queue_size(config->queue_size);
+    return es_queue_size(config->queue_size) + es_override_area_size(config);
 }

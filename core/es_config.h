@@ -5,7 +5,9 @@
 #define ES_CONFIG_H
 
 #include "es_environment.h"
+#include "es_limit.h"
 #include "es_span.h"
+#include "es_target.h"
 
 #include "es_otlp.pb-c.h"
 
@@ -90,7 +92,9 @@ struct es_config {
     char *directory; /* of relative paths; NULL: the process's own */
     es_log_t log;
     es_environment_t variables;
-    uint64_t threshold; /* ES_THRESHOLD_DEFAULT */
+    es_propagation_t propagation; /* of servers that say nothing */
+    es_sampling_t sampling;       /* of places that say nothing */
+    char *override;               /* the path of otel_override, NULL: there is none */
     es_span_limits_t span_limits;
 
     es_exporter_config_t *exporters[ES_EXPORTERS_MAX];
@@ -102,6 +106,11 @@ struct es_config {
     unsigned attributes_count;
     es_resource_attribute_t detected[ES_DETECTED_MAX]; /* by es_detect(); others win */
     unsigned detected_count;
+
+    es_limit_t limits[ES_LIMITS_MAX];
+    unsigned limits_count;
+    es_sample_target_t targets[ES_TARGETS_MAX];
+    unsigned targets_count;
 
     /* What the exporters ask of the one queue and the one thread they share:
      * the largest of each. */

@@ -4,12 +4,16 @@
 
 #include "es_clock.h"
 #include "es_protocol.h"
+#include "es_sampler.h"
 #include "es_span.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 #define OTLP "OTEL_EXPORTER_OTLP_"
+
+/* Names in OTEL_PROPAGATORS, equal ones counted. */
+#define PROPAGATORS_MAX 16
 
 es_str_t
 es_environment_get(const char *name)
@@ -20,31 +24,19 @@ es_environment_get(const char *name)
 bool
 es_percent_decode(char *text)
 {
-    char *out = text;
+    es_str_t in = es_cstr(text);
 
-    for (const char *in = text; *in != '\0'; in++) {
-        if (*in != '%') {
-            *out++ = *in;
-            continue;
-        }
-        char digits[2];
-        uint8_t byte;
+    while (in.len != 0) {
+        uint8_t byte = (uint8_t) in.data[0];
+        bool encoded = byte == '%';
 
-        for (int i = 0; i < 2; i++) {
-            if ((digits[i] = in[i + 1]) == '\0') {
-                return false;
-            }
-            if (digits[i] >= 'A' && digits[i] <= 'F') {
-                digits[i] = (char) (digits[i] - 'A' + 'a');
-            }
-        }
-        if (!es_unhex(&byte, digits, 1) || byte == 0) {
+        if (encoded && (!es_percent_byte(in, &byte) || byte == 0)) {
             return false;
         }
-        *out++ = (char) byte;
-        in += 2;
+        *text++ = (char) byte;
+        in = es_str_from(in, encoded ? 3 : 1);
     }
-    *out = '\0';
+    *text = '\0';
     return true;
 }
 
@@ -309,52 +301,51 @@ parse_exporters(es_config_t *config, const char *name, es_str_t value, void *out
 static bool
 parse_sampler(es_config_t *config, const char *name, es_str_t value, void *out)
 {
-    uint64_t *threshold = out;
+    es_sampling_t *sampling = out;
     const char *argument_name = "OTEL_TRACES_SAMPLER_ARG";
     es_str_t argument = es_environment_get(argument_name);
-    es_error_t error;
+    es_error_t why;
 
-    if (es_str_ieq(value, ES_STR("parentbased_always_on"))) {
-        *threshold = 0;
-    } else if (es_str_ieq(value, ES_STR("parentbased_always_off"))) {
-        *threshold = ES_THRESHOLD_NEVER;
-    } else if (!es_str_ieq(value, ES_STR("parentbased_traceidratio"))) {
-        return ignored(config, name, value,
-                       "\"parentbased_always_on\", \"parentbased_always_off\" or "
-                       "\"parentbased_traceidratio\" in this version");
-    } else if (argument.len != 0
-               && (es_str_find(argument, '%') < argument.len
-                   || !es_parse_sample_rate(argument, threshold, &error))) {
+    if (!es_sampling_sampler(sampling, value, NULL, &why)) {
+        es_config_log(config, ES_LOG_WARN, "%s is ignored: %s", name, why.text);
+        return false;
+    }
+    if (argument.len != 0 && es_samplers[sampling->sampler].root == ES_ROOT_RATIO
+        && (es_str_find(argument, '%') < argument.len
+            || !es_sampling_rate(sampling, argument, NULL, &why))) {
         ignored(config, argument_name, argument, "a number from 0 to 1");
     }
     return true;
 }
 
+/* What is no propagator is left out; the rest counts. */
 static bool
 parse_propagators(es_config_t *config, const char *name, es_str_t value, void *out)
 {
-    es_str_t left = value;
-    bool spoken = false, others = false;
+    es_propagation_t given = {0}, one;
+    es_str_t words[PROPAGATORS_MAX];
+    unsigned count = 0;
+    es_error_t error;
 
-    (void) out;
-    while (left.len != 0) {
-        size_t comma = es_str_find(left, ',');
-        es_str_t word = es_str_trim(es_str(left.data, comma));
+    while (value.len != 0) {
+        size_t comma = es_str_find(value, ',');
+        es_str_t word = es_str_trim(es_str(value.data, comma));
 
-        spoken = spoken || es_str_ieq(word, ES_STR("tracecontext"));
-
-        /* Baggage passes as it came. */
-        others =
-            others
-            || (!es_str_ieq(word, ES_STR("tracecontext")) && !es_str_ieq(word, ES_STR("baggage")));
-        left = es_str_from(left, comma < left.len ? comma + 1 : comma);
+        if (word.len != 0 && !es_propagation_set(&one, &word, 1, &error)) {
+            es_config_log(config, ES_LOG_WARN, "%s: %s", name, error.text);
+        } else if (word.len != 0 && count < PROPAGATORS_MAX) {
+            words[count++] = word;
+        }
+        value = es_str_from(value, comma < value.len ? comma + 1 : comma);
     }
-    if (!spoken || others) {
-        es_config_log(config, ES_LOG_NOTICE,
-                      "%s \"%.*s\": this version reads and writes \"tracecontext\" and passes "
-                      "\"baggage\" on, nothing else and nothing less",
-                      name, ES_ARG(value));
+    if (count == 0) {
+        return false;
     }
+    if (!es_propagation_set(&given, words, count, &error)) {
+        es_config_log(config, ES_LOG_WARN, "%s is ignored: %s", name, error.text);
+        return false;
+    }
+    *(es_propagation_t *) out = given;
     return true;
 }
 
@@ -440,8 +431,8 @@ es_environment_read(es_config_t *config)
     v->read = true;
     read_one(config, "OTEL_SDK_DISABLED", parse_bool, &v->disabled);
     read_one(config, "OTEL_TRACES_EXPORTER", parse_exporters, v);
-    read_one(config, "OTEL_TRACES_SAMPLER", parse_sampler, &config->threshold);
-    read_one(config, "OTEL_PROPAGATORS", parse_propagators, NULL);
+    read_one(config, "OTEL_TRACES_SAMPLER", parse_sampler, &config->sampling);
+    read_one(config, "OTEL_PROPAGATORS", parse_propagators, &config->propagation);
 
     v->endpoint_of_signal = read_otlp(config, "ENDPOINT", parse_endpoint, &v->endpoint);
     read_otlp(config, "INSECURE", parse_bool, &v->insecure);

@@ -51,6 +51,7 @@ typedef struct es_exporter {
     uint64_t reported[ES_DROPS];
     es_log_limit_t report_limits[ES_DROPS];
     es_log_limit_t opening_limit;
+    es_override_watch_t override;
 
     uint64_t cpu_counted_ns; /* of this thread's processor time */
     uint64_t cpu_counted_at;
@@ -280,7 +281,7 @@ wait_for_work(es_exporter_t *exporter)
 {
     es_queue_shared_t *shared = exporter->generation->queue.shared;
     bool stopping = stop_at(exporter) != 0;
-    uint64_t now = es_mono_ns(), due = UINT64_MAX, value;
+    uint64_t now = es_mono_ns(), due, value;
     struct pollfd fds[] = {
         {.fd = exporter->generation->wake, .events = POLLIN},
         {.fd = exporter->provider->stop, .events = POLLIN},
@@ -288,6 +289,7 @@ wait_for_work(es_exporter_t *exporter)
     unsigned count = stopping ? 1 : 2;
     int timeout;
 
+    due = es_override_due(&exporter->override, exporter->provider);
     for (unsigned i = 0; i < exporter->count; i++) {
         uint64_t pipeline_due = es_pipeline_due(&exporter->pipelines[i]);
 
@@ -357,6 +359,7 @@ lead(es_exporter_t *exporter)
 
     while (!open_pipelines(exporter)) {
         beat(exporter);
+        es_override_look(&exporter->override, exporter->provider);
         wait_for_stop(exporter, WATCH_MS);
         if (stop_at(exporter) != 0) {
             return;
@@ -365,7 +368,8 @@ lead(es_exporter_t *exporter)
     remember_drops(exporter);
     if (!survive_poison(exporter)) {
         while (stop_at(exporter) == 0) {
-            wait_for_stop(exporter, -1);
+            es_override_look(&exporter->override, exporter->provider);
+            wait_for_stop(exporter, WATCH_MS);
         }
         release_slot(exporter);
         if (is_alone(exporter)) {
@@ -383,6 +387,7 @@ lead(es_exporter_t *exporter)
             atomic_store_explicit(&shared->leader_deaths, 0, memory_order_relaxed);
         }
 
+        es_override_look(&exporter->override, exporter->provider);
         exporter->seals_seen = atomic_load(&shared->seals);
         if (stop_at(exporter) != 0) {
             stopping = stopping_turn(exporter);

@@ -24,6 +24,7 @@ static const es_str_t secret_keys[] = {
 /* The conventions' names, and ours (edgespan.*). */
 static const es_key_t key_client_address = ES_KEY("client.address");
 static const es_key_t key_edgespan_reason = ES_KEY("edgespan.reason");
+static const es_key_t key_edgespan_sampling_reason = ES_KEY("edgespan.sampling.reason");
 static const es_key_t key_edgespan_upstream_duration = ES_KEY("edgespan.upstream.duration");
 static const es_key_t key_error_type = ES_KEY("error.type");
 static const es_key_t key_http_request_body_size = ES_KEY("http.request.body.size");
@@ -388,8 +389,17 @@ error_type(const es_http_t *http, char *digits)
     return es_str(digits, 3);
 }
 
+bool
+es_http_failed(const es_http_t *http)
+{
+    char digits[4];
+
+    return error_type(http, digits).len != 0;
+}
+
 static void
-put_attributes(es_http_writer_t *writer, bool known_method, es_str_t failure)
+put_attributes(es_http_writer_t *writer, bool known_method, es_str_t failure,
+               es_str_t sampling_reason)
 {
     const es_http_t *http = writer->http;
     bool server = http->kind == ES_KIND_SERVER;
@@ -428,6 +438,7 @@ put_attributes(es_http_writer_t *writer, bool known_method, es_str_t failure)
     put_size(writer, &key_http_response_body_size, http->response_body_size);
     put_string(writer, &key_error_type, failure);
     put_string(writer, &key_edgespan_reason, http->reason);
+    put_string(writer, &key_edgespan_sampling_reason, sampling_reason);
 
     for (unsigned i = 0; i < http->attributes_count; i++) {
         es_span_string(&writer->span, http->attributes[i].key, http->attributes[i].value);
@@ -435,7 +446,8 @@ put_attributes(es_http_writer_t *writer, bool known_method, es_str_t failure)
 }
 
 es_str_t
-es_http_write_span(void *buffer, es_span_t *span, const es_http_t *http, uint64_t wall_offset_ns)
+es_http_write_span(void *buffer, es_span_t *span, const es_http_t *http,
+                   const es_http_trace_t *trace)
 {
     bool known_method = listed(http->method, known_methods, COUNT(known_methods));
     char name[NAME_MAX_SIZE], digits[4];
@@ -447,8 +459,11 @@ es_http_write_span(void *buffer, es_span_t *span, const es_http_t *http, uint64_
     span->name = http->name.len != 0 ? http->name : default_name(http, known_method, name);
 
     es_span_begin(&writer.span, buffer, ES_SPAN_SIZE_MAX, span);
-    put_attributes(&writer, known_method, failure);
-    put_tries(&writer, wall_offset_ns);
+    put_attributes(&writer, known_method, failure, trace->sampling_reason);
+    put_tries(&writer, trace->wall_offset_ns);
+    if (trace->link != NULL) {
+        es_span_link(&writer.span, trace->link, true);
+    }
     return es_span_end(&writer.span, failure.len != 0 ? ES_STATUS_ERROR : ES_STATUS_UNSET,
                        ES_STR_NONE);
 }

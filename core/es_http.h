@@ -15,10 +15,19 @@ es_str_t es_http_redact_query(es_str_t query, char *out, size_t size);
  * that of the absolute and the authority form, the query is without its '?'. */
 void es_http_split_target(es_str_t target, es_str_t *authority, es_str_t *path, es_str_t *query);
 
+/* Is the status of its span Error? */
+bool es_http_failed(const es_http_t *http);
+
+/* What a span needs to know of its trace beyond what is in es_span_t. */
+typedef struct es_http_trace {
+    uint64_t wall_offset_ns;       /* turns the tries' monotonic times into wall times */
+    const es_span_context_t *link; /* a remote context; NULL: none */
+    es_str_t sampling_reason;      /* edgespan.sampling.reason; empty: none */
+} es_http_trace_t;
+
 /* Writes the whole span into `buffer` of ES_SPAN_SIZE_MAX bytes. `span` has
- * everything but the name, which is built here. `wall_offset_ns` turns the
- * tries' monotonic times into wall times. */
+ * everything but the name, which is built here. */
 es_str_t es_http_write_span(void *buffer, es_span_t *span, const es_http_t *http,
-                            uint64_t wall_offset_ns);
+                            const es_http_trace_t *trace);
 
 #endif

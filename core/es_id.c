@@ -1,5 +1,7 @@
 #include "es_id.h"
 
+#include "es_clock.h"
+
 #include <sys/random.h>
 
 /* 2^64 divided by the golden ratio, odd: the counter visits all 2^64 states. */
@@ -57,6 +59,17 @@ es_trace_id_new(es_id_generator_t *ids, uint8_t id[ES_TRACE_ID_LEN])
     } while ((half[0] | half[1]) == 0);
 
     memcpy(id, half, sizeof(half));
+}
+
+void
+es_trace_id_new_at(es_id_generator_t *ids, uint64_t wall_ns, uint8_t id[ES_TRACE_ID_LEN])
+{
+    uint32_t seconds = (uint32_t) (wall_ns / ES_SECOND);
+
+    es_trace_id_new(ids, id);
+    for (unsigned i = 0; i < 4; i++) {
+        id[i] = (uint8_t) (seconds >> (24 - 8 * i));
+    }
 }
 
 void

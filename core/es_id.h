@@ -23,6 +23,10 @@ bool es_id_generator_init(es_id_generator_t *ids) ES_MUST_CHECK;
 /* Never all zero; the low 56 bits are uniformly random (W3C Trace Context
  * level 2, random flag). */
 void es_trace_id_new(es_id_generator_t *ids, uint8_t id[ES_TRACE_ID_LEN]);
+
+/* Likewise, but it begins with the seconds since the epoch, as X-Ray asks for. */
+void es_trace_id_new_at(es_id_generator_t *ids, uint64_t wall_ns, uint8_t id[ES_TRACE_ID_LEN]);
+
 void es_span_id_new(es_id_generator_t *ids, uint8_t id[ES_SPAN_ID_LEN]);
 
 /* 64 random bits, for jitter. */

@@ -1,23 +1,40 @@
+/* The propagators, and headers in and out: the functions of edgespan.h. */
+
 #include "es_propagator.h"
 
 #include "es_str.h"
 
-static const es_propagator_t *const propagators[] = {
-    &es_propagator_tracecontext,
+/* In the order in which messages list them. */
+const es_propagator_t *const es_propagators[] = {
+    &es_propagator_tracecontext, &es_propagator_baggage, &es_propagator_b3,
+    &es_propagator_b3multi,      &es_propagator_jaeger,  &es_propagator_xray,
 };
 
-#define PROPAGATORS (sizeof(propagators) / sizeof(propagators[0]))
+const unsigned es_propagators_count = sizeof(es_propagators) / sizeof(es_propagators[0]);
 
-/* The headers of all propagators. */
-#define EACH_FIELD(row) \
-    row(ES_FIELD_TRACEPARENT, "traceparent") row(ES_FIELD_TRACESTATE, "tracestate")
+_Static_assert(sizeof(es_propagators) / sizeof(es_propagators[0]) <= ES_PROPAGATORS_MAX,
+               "a propagation has room for all of them");
 
-#define NAME_ROW(field, name) [field] = {name, sizeof(name) - 1},
-#define LENGTH_BIT(field, name) | 1u << (sizeof(name) - 1)
+/* ---------------------------------------------------------------- fields --- */
 
-static const es_str_t fields[ES_FIELDS] = {EACH_FIELD(NAME_ROW)};
+#define NAME(text)             \
+    {                          \
+        text, sizeof(text) - 1 \
+    }
 
-const uint32_t es_context_header_lengths = 0 EACH_FIELD(LENGTH_BIT);
+static const es_str_t fields[ES_FIELDS] = {
+    [ES_FIELD_TRACEPARENT] = NAME("traceparent"),
+    [ES_FIELD_TRACESTATE] = NAME("tracestate"),
+    [ES_FIELD_BAGGAGE] = NAME("baggage"),
+    [ES_FIELD_B3] = NAME("b3"),
+    [ES_FIELD_B3_TRACE_ID] = NAME("x-b3-traceid"),
+    [ES_FIELD_B3_SPAN_ID] = NAME("x-b3-spanid"),
+    [ES_FIELD_B3_PARENT_SPAN_ID] = NAME("x-b3-parentspanid"),
+    [ES_FIELD_B3_SAMPLED] = NAME("x-b3-sampled"),
+    [ES_FIELD_B3_FLAGS] = NAME("x-b3-flags"),
+    [ES_FIELD_JAEGER] = NAME("uber-trace-id"),
+    [ES_FIELD_XRAY] = NAME("x-amzn-trace-id"),
+};
 
 es_str_t
 es_field_name(es_field_t field)
@@ -25,32 +42,35 @@ es_field_name(es_field_t field)
     return fields[field];
 }
 
-/* The index in `fields`, or ES_FIELDS. */
-static unsigned
-field_of(es_str_t name)
+es_field_t
+es_field_find(es_str_t name)
 {
     unsigned i;
 
     for (i = 0; i < ES_FIELDS; i++) {
-        if (name.len == fields[i].len && es_str_ieq(name, fields[i])) {
+        if (es_str_ieq(name, fields[i])) {
             break;
         }
     }
-    return i;
+    return (es_field_t) i;
 }
 
-bool
-es_is_context_header(es_str_t name)
+/* --------------------------------------------------------------- carrier --- */
+
+void
+es_carrier_init(es_carrier_t *carrier, const es_trace_t *trace, const es_propagation_t *propagation)
 {
-    return field_of(name) != ES_FIELDS;
+    carrier->wanted = es_propagation_of(trace, propagation)->fields;
+    carrier->count = 0;
+    carrier->overflow = false;
 }
 
 void
 es_carrier_add_field(es_carrier_t *carrier, es_str_t name, es_str_t value)
 {
-    unsigned field = field_of(name);
+    es_field_t field = es_field_find(name);
 
-    if (field == ES_FIELDS) {
+    if (field == ES_FIELDS || !(carrier->wanted.which & ES_FIELD_BIT(field))) {
         return;
     }
     if (carrier->count == ES_CARRIER_MAX) {
@@ -63,28 +83,96 @@ es_carrier_add_field(es_carrier_t *carrier, es_str_t name, es_str_t value)
 }
 
 bool
-es_propagators_extract(const es_carrier_t *carrier, const es_pool_t *pool,
-                       es_span_context_t *context)
+es_carrier_first(const es_carrier_t *carrier, es_field_t field, es_str_t *value)
 {
-    /* More context headers than any client sends: an attack or a loop. */
-    if (carrier->overflow) {
-        return false;
-    }
-    for (size_t i = 0; i < PROPAGATORS; i++) {
-        if (propagators[i]->extract(carrier, pool, context)) {
+    for (unsigned i = 0; i < carrier->count; i++) {
+        if (carrier->fields[i] == field) {
+            es_str_t text = carrier->values[i];
+
+            *value = es_str_trim(es_str(text.data, es_str_find(text, ',')));
             return true;
         }
     }
     return false;
 }
 
-unsigned
-es_propagators_inject(const es_span_context_t *context, char *text, es_header_t *headers)
-{
-    unsigned count = 0;
+/* --------------------------------------------------------------- extract --- */
 
-    for (size_t i = 0; i < PROPAGATORS; i++) {
-        count += propagators[i]->inject(context, text, headers + count);
+void
+es_extracted_wish(es_extracted_t *extracted, es_wish_t wish)
+{
+    extracted->wish = wish;
+    if (wish == ES_WISH_ACCEPT || wish == ES_WISH_DEBUG) {
+        extracted->context.flags |= ES_FLAG_SAMPLED;
+    }
+}
+
+void
+es_propagators_extract(const es_propagation_t *propagation, const es_carrier_t *carrier,
+                       const es_pool_t *pool, es_extracted_t *extracted)
+{
+    bool any = false;
+
+    *extracted = (es_extracted_t){0};
+
+    /* More context headers than any client sends: an attack or a loop. */
+    if (carrier->overflow) {
+        return;
+    }
+    for (unsigned i = 0; i < propagation->count; i++) {
+        const es_propagator_t *propagator = es_propagators[propagation->propagators[i]];
+        es_extracted_t found = {0};
+
+        if (propagator->extract == NULL || !propagator->extract(carrier, pool, &found)) {
+            continue;
+        }
+        if (found.has_trace_id && found.has_span_id) {
+            *extracted = found;
+            return;
+        }
+        if (!any) {
+            *extracted = found;
+            any = true;
+        }
+    }
+}
+
+/* ---------------------------------------------------------------- inject --- */
+
+bool
+es_trace_debug(const es_trace_t *trace)
+{
+    return trace->wish == ES_WISH_DEBUG && (trace->span.flags & ES_FLAG_SAMPLED);
+}
+
+static size_t
+text_size(const es_propagator_t *propagator, const es_trace_t *trace)
+{
+    bool filters = propagator->filters_baggage && trace->allow != NULL;
+
+    return propagator->text_size + (filters ? trace->baggage.len : 0);
+}
+
+unsigned
+es_trace_inject(const es_trace_t *trace, const uint8_t span_id[ES_SPAN_ID_LEN],
+                es_header_t headers[ES_INJECT_MAX])
+{
+    const es_propagation_t *propagation = trace->propagation;
+    size_t size = 0;
+    unsigned count = 0;
+    char *text;
+
+    for (unsigned i = 0; i < propagation->count; i++) {
+        size += text_size(es_propagators[propagation->propagators[i]], trace);
+    }
+    if (size == 0 || (text = trace->pool.alloc(trace->pool.pool, size)) == NULL) {
+        return 0;
+    }
+    for (unsigned i = 0; i < propagation->count; i++) {
+        const es_propagator_t *propagator = es_propagators[propagation->propagators[i]];
+
+        count += propagator->inject(trace, span_id, text, headers + count);
+        text += text_size(propagator, trace);
     }
     return count;
 }

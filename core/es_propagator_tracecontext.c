@@ -2,8 +2,7 @@
 
 #include "es_context.h"
 #include "es_propagator.h"
-
-_Static_assert(ES_INJECT_TEXT >= ES_TRACEPARENT_LEN, "a traceparent has to fit");
+#include "es_tracestate.h"
 
 /* Several tracestate fields are one list in field order (RFC 9110, 5.3). One
  * field, the usual case, is borrowed as it came; an illegal list is dropped as
@@ -51,8 +50,9 @@ combine_tracestate(const es_carrier_t *carrier, const es_pool_t *pool)
 }
 
 static bool
-extract(const es_carrier_t *carrier, const es_pool_t *pool, es_span_context_t *context)
+extract(const es_carrier_t *carrier, const es_pool_t *pool, es_extracted_t *extracted)
 {
+    es_span_context_t *context = &extracted->context;
     unsigned count = 0, at = 0;
 
     for (unsigned i = 0; i < carrier->count; i++) {
@@ -69,19 +69,30 @@ extract(const es_carrier_t *carrier, const es_pool_t *pool, es_span_context_t *c
     }
 
     context->tracestate = combine_tracestate(carrier, pool);
+    extracted->has_trace_id = extracted->has_span_id = true;
+    es_extracted_wish(extracted, context->flags & ES_FLAG_SAMPLED ? ES_WISH_ACCEPT : ES_WISH_DENY);
     return true;
 }
 
 static unsigned
-inject(const es_span_context_t *context, char *text, es_header_t *headers)
+inject(const es_trace_t *trace, const uint8_t span_id[ES_SPAN_ID_LEN], char *text,
+       es_header_t *headers)
 {
-    es_traceparent_format(text, context->trace_id, context->span_id, context->flags);
-
+    es_traceparent_format(text, trace->span.trace_id, span_id, trace->span.flags);
     headers[0].name = es_field_name(ES_FIELD_TRACEPARENT);
     headers[0].value = es_str(text, ES_TRACEPARENT_LEN);
+    if (trace->span.tracestate.len == 0) {
+        return 1;
+    }
     headers[1].name = es_field_name(ES_FIELD_TRACESTATE);
-    headers[1].value = context->tracestate;
+    headers[1].value = trace->span.tracestate;
     return 2;
 }
 
-const es_propagator_t es_propagator_tracecontext = {"tracecontext", extract, inject};
+const es_propagator_t es_propagator_tracecontext = {
+    .name = "tracecontext",
+    .fields = ES_FIELD_BIT(ES_FIELD_TRACEPARENT) | ES_FIELD_BIT(ES_FIELD_TRACESTATE),
+    .extract = extract,
+    .text_size = ES_TRACEPARENT_LEN,
+    .inject = inject,
+};

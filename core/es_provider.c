@@ -58,6 +58,8 @@ es_generation_create(es_generation_t **result, const es_config_t *config, void *
     generation->priority = getpriority(PRIO_PROCESS, 0);
 
     es_queue_init(&generation->queue, queue_area, config->queue_size, config->exporters_count);
+    generation->override =
+        es_override_open(config, (uint8_t *) queue_area + es_queue_size(config->queue_size));
     *result = generation;
     return true;
 }
@@ -75,6 +77,16 @@ es_generation_destroy(es_generation_t *generation)
 }
 
 /* ----------------------------------------------------------- provider --- */
+
+/* Without an exporter nothing is recorded (es_trace_http); without an override
+ * either there is nothing for a thread to do. */
+static bool
+has_thread(const es_provider_t *provider)
+{
+    const es_config_t *config = provider->generation->config;
+
+    return config->exporters_count != 0 || config->override != NULL;
+}
 
 static bool
 start_thread(es_provider_t *provider)
@@ -149,9 +161,7 @@ es_provider_start(es_provider_t **result, es_generation_t *generation, const es_
     provider->stripe = &generation->stats->stripes[provider->slot % ES_STRIPES];
     es_producer_init(&provider->producer, &generation->queue, provider->slot);
 
-    /* Without an exporter nothing is recorded (es_trace_http), and there is
-     * nothing for a thread to do. */
-    if (generation->config->exporters_count != 0 && !start_thread(provider)) {
+    if (has_thread(provider) && !start_thread(provider)) {
         es_fail(error, "the exporter thread cannot be started: %s", strerror(errno));
         es_producer_dispose(&provider->producer);
         es_slot_release(generation->locks, provider->slot);
@@ -196,7 +206,7 @@ es_provider_stop(es_provider_t *provider)
     uint64_t value;
 
     es_provider_stopping(provider, UINT64_MAX);
-    if (provider->generation->config->exporters_count == 0) {
+    if (!has_thread(provider)) {
         es_slot_release(provider->generation->locks, provider->slot);
         return;
     }

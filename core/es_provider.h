@@ -6,6 +6,7 @@
 
 #include "es_config.h"
 #include "es_id.h"
+#include "es_override.h"
 #include "es_queue.h"
 #include "es_stats.h"
 
@@ -17,6 +18,7 @@ struct es_generation {
     const es_config_t *config;
     uint64_t created_ns; /* wall clock */
     es_queue_t queue;
+    es_override_shared_t *override; /* NULL: there is none */
     es_stats_t *stats;
     int locks;          /* memfd, see es_leader.h */
     int wake;           /* eventfd: a chunk was sealed while the leader slept */

@@ -10,7 +10,8 @@
 #ifndef ES_STATS_H
 #define ES_STATS_H
 
-#include "edgespan.h"
+#include "es_limit.h"
+#include "es_target.h"
 
 #include <stdatomic.h>
 
@@ -51,6 +52,7 @@ typedef enum es_failure {
 /* What the processes of some slots count. */
 typedef struct es_stripe {
     _Alignas(64) _Atomic uint64_t decisions[ES_DECISIONS]; /* requests that took part */
+    _Atomic uint64_t kept[ES_KEEPS];                       /* of those, at the end */
     _Atomic uint64_t queued[ES_SPAN_KINDS];                /* spans, by kind - 1 */
     _Alignas(64) _Atomic uint64_t dropped[ES_DROPS];       /* for every exporter */
 } es_stripe_t;
@@ -84,7 +86,9 @@ typedef struct es_stats {
     _Atomic uint64_t layout;     /* 0: fresh memory */
     _Atomic uint64_t started_ns; /* when the first generation began, wall clock */
     es_exporter_stats_t exporters[ES_EXPORTERS_MAX];
-    _Alignas(64) _Atomic uint64_t cpu_ns; /* of the exporter threads */
+    _Alignas(64) _Atomic uint64_t cpu_ns;   /* of the exporter threads */
+    es_limit_state_t limits[ES_LIMITS_MAX]; /* by the place of the directive, too */
+    es_target_state_t targets[ES_TARGETS_MAX];
     es_stripe_t stripes[ES_STRIPES];
 } es_stats_t;
 

@@ -237,6 +237,43 @@ put_queue(es_page_t *page, json_t *root)
     put_number(page, object, "fill_percent", chunks != 0 ? (uint64_t) taken * 100 / chunks : 0);
 }
 
+/* To four digits, as it was given: a threshold is nearly that. */
+static void
+put_probability(es_page_t *page, json_t *object, const char *key, uint64_t threshold)
+{
+    char text[32];
+
+    snprintf(text, sizeof(text), "%.4g",
+             (double) (ES_THRESHOLD_NEVER - threshold) / (double) ES_THRESHOLD_NEVER);
+    put(page, object, key, json_real(strtod(text, NULL)));
+}
+
+/* What is in force now; an empty list without an override, too. */
+static void
+put_override(es_page_t *page, json_t *root)
+{
+    const es_override_shared_t *shared = page->generation->override;
+    json_t *list = put_array(page, root, "override");
+    es_override_t override;
+
+    if (shared == NULL) {
+        return;
+    }
+    es_override_read(shared, &override);
+    for (unsigned i = 0; i < override.count; i++) {
+        const es_override_entry_t *entry = &override.entries[i];
+        json_t *object;
+
+        if (entry->until_ns > page->wall_ns) {
+            object = json_object();
+            put_text(page, object, "path", entry->length != 0 ? entry->path : "/");
+            put_probability(page, object, "probability", entry->threshold);
+            put_time(page, object, "until", entry->until_ns);
+            append(page, list, object);
+        }
+    }
+}
+
 static const char *
 state_of(const es_exporter_gauges_t *gauges, const es_exporter_stats_t *stats)
 {
@@ -295,6 +332,7 @@ facts(es_page_t *page)
     put_server(page, root);
     put_leader(page, root);
     put_spans(page, root);
+    put_override(page, root);
     put_queue(page, root);
     exporters = put_array(page, root, "exporters");
     for (unsigned i = 0; i < page->generation->config->exporters_count; i++) {
@@ -323,7 +361,7 @@ write_value(FILE *out, const json_t *value)
         fprintf(out, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
         break;
     case JSON_REAL:
-        fprintf(out, "%.3f", json_real_value(value));
+        fprintf(out, "%.15g", json_real_value(value));
         break;
     default:
         fputs("-", out);

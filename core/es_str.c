@@ -32,6 +32,25 @@ es_str_find(es_str_t s, char c)
     return hit != NULL ? (size_t) (hit - s.data) : s.len;
 }
 
+unsigned
+es_str_split(es_str_t s, char c, es_str_t *parts, unsigned max)
+{
+    unsigned count = 0;
+
+    for (;;) {
+        size_t end = es_str_find(s, c);
+
+        if (count++ == max) {
+            return count;
+        }
+        parts[count - 1] = es_str(s.data, end);
+        if (end == s.len) {
+            return count;
+        }
+        s = es_str_from(s, end + 1);
+    }
+}
+
 es_str_t
 es_str_trim(es_str_t s)
 {
@@ -98,6 +117,30 @@ es_unhex(uint8_t *out, const char *digits, size_t len)
         out[i] = (uint8_t) (high << 4 | low);
     }
     return true;
+}
+
+bool
+es_unhex_padded(uint8_t *out, size_t len, es_str_t digits)
+{
+    if (digits.len == 0 || digits.len > 2 * len) {
+        return false;
+    }
+    memset(out, 0, len);
+    for (size_t i = 0; i < digits.len; i++) {
+        int digit = hex_digit((char) lower(digits.data[digits.len - 1 - i]));
+
+        if (digit < 0) {
+            return false;
+        }
+        out[len - 1 - i / 2] |= (uint8_t) (digit << 4 * (i % 2));
+    }
+    return true;
+}
+
+bool
+es_percent_byte(es_str_t s, uint8_t *byte)
+{
+    return s.len >= 3 && s.data[0] == '%' && es_unhex_padded(byte, 1, es_str(s.data + 1, 2));
 }
 
 bool

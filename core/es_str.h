@@ -31,6 +31,10 @@ es_str_from(es_str_t s, size_t n)
     return es_str(s.data + n, s.len - n);
 }
 
+/* Splits at each `c` into at most `max` parts. Returns how many there are, max + 1 if
+ * more. */
+unsigned es_str_split(es_str_t s, char c, es_str_t *parts, unsigned max);
+
 /* Without the SP and HTAB around it (RFC 9110, OWS). */
 es_str_t es_str_trim(es_str_t s);
 
@@ -39,6 +43,12 @@ char *es_str_dup(es_str_t s);
 
 /* Reads 2 * len lowercase hex digits; false on any other character. */
 bool es_unhex(uint8_t *out, const char *digits, size_t len) ES_MUST_CHECK;
+
+/* Reads 1 to 2 * len hex digits of either case; zeros are put before them. */
+bool es_unhex_padded(uint8_t *out, size_t len, es_str_t digits) ES_MUST_CHECK;
+
+/* Reads the encoded byte ("%2C") at the beginning of `s`; false if there is none. */
+bool es_percent_byte(es_str_t s, uint8_t *byte) ES_MUST_CHECK;
 
 bool es_all_zero(const uint8_t *bytes, size_t len);
 

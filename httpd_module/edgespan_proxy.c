@@ -190,7 +190,7 @@ end_client_span(const request_rec *r, const edgespan_request_t *request)
     const es_http_try_t *last = current_try(upstream);
     const es_http_t http = {
         .kind = ES_KIND_CLIENT,
-        .resource = edgespan_resource(r),
+        .resource = edgespan_server_conf(r)->resource,
         .span_id = upstream->span_id,
         .start_mono_ns = tries[0].start_mono_ns,
         .end_mono_ns = last->end_mono_ns,

@@ -34,12 +34,19 @@ trace_of(request_rec *r)
     return initial != NULL ? initial->trace : NULL;
 }
 
+static void *
+pool_alloc(void *pool, size_t size)
+{
+    return apr_palloc(pool, size);
+}
+
 static es_trace_t *
 start_trace(const request_rec *r)
 {
+    const es_pool_t pool = {pool_alloc, r->pool};
     es_trace_t *trace = apr_palloc(r->pool, sizeof(*trace));
 
-    es_trace_init(trace, edgespan_process.provider);
+    es_trace_init(trace, edgespan_process.provider, &pool);
     if (r->request_time != 0) {
         es_trace_started_at(trace, (uint64_t) r->request_time * 1000);
     }
@@ -156,7 +163,7 @@ threshold(request_rec *r, const edgespan_dir_conf_t *conf)
     es_error_t error;
 
     if (conf->rate_expr == NULL) {
-        return conf->threshold;
+        return ES_THRESHOLD_DEFAULT;
     }
     rate = edgespan_evaluate(r, conf->rate_expr);
     if (rate != NULL && es_parse_sample_rate(es_cstr(rate), &value, &error)) {
@@ -169,30 +176,24 @@ threshold(request_rec *r, const edgespan_dir_conf_t *conf)
 
 /* ------------------------------------------------------ joining, deciding --- */
 
-static void *
-pool_alloc(void *pool, size_t size)
-{
-    return apr_palloc(pool, size);
-}
-
 static void
 join(request_rec *r, es_trace_t *trace, unsigned mode)
 {
     const apr_array_header_t *headers = apr_table_elts(r->headers_in);
-    const es_pool_t pool = {pool_alloc, initial_request(r)->pool};
+    const es_propagation_t *propagation = &edgespan_server_conf(r)->propagation;
     es_carrier_t carrier;
 
     if (trace->joined || !(mode & ES_CONTEXT_EXTRACT)) {
-        es_trace_join(trace, NULL, NULL);
+        es_trace_join(trace, propagation, ES_TRUST_ON, NULL);
         return;
     }
-    es_carrier_init(&carrier);
+    es_carrier_init(&carrier, trace, propagation);
     for (int i = 0; i < headers->nelts; i++) {
         const apr_table_entry_t *header = &APR_ARRAY_IDX(headers, i, apr_table_entry_t);
 
         es_carrier_add(&carrier, es_cstr(header->key), es_cstr(header->val));
     }
-    es_trace_join(trace, &carrier, &pool);
+    es_trace_join(trace, propagation, ES_TRUST_ON, &carrier);
 }
 
 static edgespan_request_t *
@@ -209,9 +210,9 @@ join_and_decide(request_rec *r)
     join(r, trace, context_mode(conf, records(conf)));
     if (!trace->sealed) {
         if (is_on(r, conf)) {
-            es_trace_decide(trace, true, threshold(r, conf));
+            es_trace_decide(trace, &conf->sampling, threshold(r, conf), es_cstr(r->uri));
         } else {
-            es_trace_decide(trace, false, 0);
+            es_trace_decide_off(trace);
         }
     }
     return request;
@@ -285,11 +286,10 @@ static void
 inject(request_rec *r, es_trace_t *trace, const uint8_t *span_id)
 {
     es_header_t headers[ES_INJECT_MAX];
-    char text[ES_INJECT_TEXT];
     unsigned count;
 
     es_trace_seal(trace);
-    count = es_trace_inject(trace, span_id, text, headers);
+    count = es_trace_inject(trace, span_id, headers);
 
     for (unsigned i = 0; i < count; i++) {
         const char *name = apr_pstrmemdup(r->pool, headers[i].name.data, headers[i].name.len);

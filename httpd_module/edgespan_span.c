@@ -127,7 +127,7 @@ edgespan_end_server_span(request_rec *r, request_rec *last, const es_trace_t *tr
     const edgespan_dir_conf_t *conf = edgespan_dir_conf(last);
     es_http_t http = {
         .kind = ES_KIND_SERVER,
-        .resource = edgespan_resource(r),
+        .resource = edgespan_server_conf(r)->resource,
         .end_mono_ns = es_mono_ns(),
         .request_body_size = -1,
         .response_body_size = -1,

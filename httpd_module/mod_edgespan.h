@@ -2,7 +2,7 @@
  * translates between httpd and the core (core/edgespan.h) and nothing more.
  *
  *   mod_edgespan.c       the module record and its hooks
- *   edgespan_config.c    directives
+ *   edgespan_config*.c   directives (edgespan_directives.h)
  *   edgespan_process.c   shared memory, start and stop of tracing in a child
  *   edgespan_request.c   a request's way: join, decide, inject, end
  *   edgespan_proxy.c     mod_proxy: the tries of an upstream
@@ -59,21 +59,33 @@ typedef struct {
 typedef struct {
     edgespan_switch_e trace;
     ap_expr_info_t *trace_expr;
-    int context;                    /* ES_CONTEXT_..., or EDGESPAN_UNSET */
-    int rate_set;                   /* one of the next two counts */
-    uint64_t threshold;             /* of a constant rate */
-    ap_expr_info_t *rate_expr;      /* NULL: it is constant */
-    ap_expr_info_t *span_name;      /* NULL: unset */
-    apr_array_header_t *attributes; /* of edgespan_attribute_t; NULL: unset */
-    int upstream_span;              /* 0, 1, or EDGESPAN_UNSET */
-    const char *route;              /* of the innermost <Location>; NULL: none */
-    edgespan_status_e status;       /* SetHandler otel-status */
+    int context; /* ES_CONTEXT_..., or EDGESPAN_UNSET */
+    es_sampling_t sampling;
+    ap_expr_info_t *rate_expr;        /* NULL: it is constant */
+    ap_expr_info_t *span_name;        /* NULL: unset */
+    apr_array_header_t *attributes;   /* of edgespan_attribute_t; NULL: unset */
+    apr_array_header_t *baggage_keys; /* of es_str_t; NULL: unset */
+    int response;                     /* es_response_header_t, or EDGESPAN_UNSET */
+    int upstream_span;                /* 0, 1, or EDGESPAN_UNSET */
+    const char *route;                /* of the innermost <Location>; NULL: none */
+    edgespan_status_e status;         /* SetHandler otel-status */
 } edgespan_dir_conf_t;
+
+typedef enum {
+    EDGESPAN_TRUST_UNSET,
+    EDGESPAN_TRUST_CONSTANT,
+    EDGESPAN_TRUST_CONDITION, /* expr=a condition: on or off */
+    EDGESPAN_TRUST_VALUE      /* expr=%{variable}, whose value is the word */
+} edgespan_trusted_e;
 
 /* Per server. */
 typedef struct {
     uint16_t resource;
     int resource_set;
+    es_propagation_t propagation;
+    edgespan_trusted_e trusted;
+    es_trust_t trust; /* if constant */
+    ap_expr_info_t *trust_expr;
 } edgespan_server_conf_t;
 
 extern const command_rec edgespan_commands[];
@@ -89,13 +101,10 @@ edgespan_dir_conf(const request_rec *r)
     return ap_get_module_config(r->per_dir_config, &edgespan_module);
 }
 
-static inline uint16_t
-edgespan_resource(const request_rec *r)
+static inline const edgespan_server_conf_t *
+edgespan_server_conf(const request_rec *r)
 {
-    const edgespan_server_conf_t *conf =
-        ap_get_module_config(r->server->module_config, &edgespan_module);
-
-    return conf->resource;
+    return ap_get_module_config(r->server->module_config, &edgespan_module);
 }
 
 /* ------------------------------------------------------------- process --- */

@@ -3,17 +3,22 @@
  * What the files of the nginx module share.  The core's functions are in
  * core/edgespan.h; the module translates between the two and nothing more.
  *
- *   ngx_http_edgespan_module.c     the module, its configurations
- *   ngx_http_edgespan_conf.c       what the directives take
- *   ngx_http_edgespan_process.c    shared zones, start and stop of a process
- *   ngx_http_edgespan_log.c        messages of the exporter thread
- *   ngx_http_edgespan_request.c    phase handlers: a request's way
- *   ngx_http_edgespan_ctx.c        a request's state, kept over redirects
- *   ngx_http_edgespan_headers.c    headers sent to upstreams
- *   ngx_http_edgespan_upstream.c   when each try of an upstream began and ended
- *   ngx_http_edgespan_span.c       what a finished request says in its spans
- *   ngx_http_edgespan_variables.c  $otel_*
- *   ngx_http_edgespan_status.c     otel_status
+ *   ngx_http_edgespan_module.c       the module and its directives
+ *   ngx_http_edgespan_merge.c        its configurations, what a level inherits
+ *   ngx_http_edgespan_conf.c         what the directives take
+ *   ngx_http_edgespan_propagation.c  those of the context, whom to believe
+ *   ngx_http_edgespan_sampling.c     those of sampling, a rate that varies
+ *   ngx_http_edgespan_process.c      shared zones, start and stop of a process
+ *   ngx_http_edgespan_log.c          messages of the exporter thread
+ *   ngx_http_edgespan_request.c      phase handlers: a request's way
+ *   ngx_http_edgespan_ctx.c          a request's state, kept over redirects
+ *   ngx_http_edgespan_filter.c       the response on its way out
+ *   ngx_http_edgespan_headers.c      headers sent to upstreams
+ *   ngx_http_edgespan_upstream.c     when a try of an upstream began and ended
+ *   ngx_http_edgespan_span.c         what a finished request says in its span
+ *   ngx_http_edgespan_client.c       and in those of its upstreams
+ *   ngx_http_edgespan_variables.c    $otel_*
+ *   ngx_http_edgespan_status.c       otel_status
  */
 
 
@@ -61,7 +66,7 @@ typedef struct {
 
     ngx_str_t                       service_name;
 
-    /* some place asks for tracing: otherwise no handler is registered */
+    /* some place asks for us: otherwise no handler is registered */
     unsigned                        used:1;
 
     /* some place records spans */
@@ -69,14 +74,25 @@ typedef struct {
 
     /* some place shows the status */
     unsigned                        status:1;
+
+    unsigned                        override:1;
 } ngx_http_edgespan_main_conf_t;
 
 
 typedef struct {
+    es_propagation_t                propagation;
+    ngx_uint_t                      trust;           /* ES_TRUST_... */
+    ngx_http_complex_value_t       *trust_variable;  /* instead, or NULL */
+} ngx_http_edgespan_srv_conf_t;
+
+
+typedef struct {
     ngx_http_complex_value_t       *trace;           /* NULL is off */
-    ngx_http_complex_value_t       *sample_rate;
-    uint64_t                        threshold;       /* of a constant rate */
+    ngx_http_complex_value_t       *sample_rate;     /* NULL: does not vary */
+    es_sampling_t                   sampling;
     ngx_uint_t                      context;         /* ES_CONTEXT_..., unset */
+    ngx_uint_t                      response_header; /* ES_RESPONSE_... */
+    es_names_t                      baggage_attrs;
     ngx_http_complex_value_t       *span_name;
     ngx_array_t                    *attrs;           /* of ..._attr_t */
     ngx_flag_t                      upstream_span;
@@ -106,7 +122,6 @@ typedef struct {
     in_port_t                       port;
 
     unsigned                        span:1;       /* otel_upstream_span */
-    char                            text[ES_INJECT_TEXT];
 } ngx_http_edgespan_leg_t;
 
 
@@ -123,7 +138,9 @@ typedef struct ngx_http_edgespan_ctx_s  ngx_http_edgespan_ctx_t;
 struct ngx_http_edgespan_ctx_s {
     ngx_http_request_t             *request;
     es_trace_t                     *trace;        /* the main request's */
+    ngx_http_edgespan_ctx_t        *main;         /* the main request's */
     ngx_http_edgespan_ctx_t        *next;         /* a subrequest's */
+    ngx_str_t                       path;         /* before any rewrite */
 
     /* where the decision was taken, if it could not differ the next time */
     ngx_http_edgespan_loc_conf_t   *decided;
@@ -134,6 +151,10 @@ struct ngx_http_edgespan_ctx_s {
     ngx_array_t                     legs;         /* of ..._leg_t * */
     ngx_array_t                     tries;        /* of ..._try_t */
 
+    uint64_t                        first_byte;   /* when a header was sent */
+
+    unsigned                        trust:2;      /* ES_TRUST_... */
+    unsigned                        trust_known:1;
     unsigned                        redirected:1;
     unsigned                        last_buf:1;   /* the response is complete */
 };
@@ -153,14 +174,58 @@ char *ngx_http_edgespan_resource_attr(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_edgespan_trace(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
-char *ngx_http_edgespan_sample_rate(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
 char *ngx_http_edgespan_trace_context(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_edgespan_span_attr(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_edgespan_status(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+
+char *ngx_http_edgespan_propagators(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_edgespan_trust_context(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_edgespan_baggage_attr(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_edgespan_baggage_allow(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_edgespan_response_header(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+es_trust_t ngx_http_edgespan_trust(ngx_http_request_t *r,
+    ngx_http_edgespan_ctx_t *ctx);
+
+char *ngx_http_edgespan_sampler(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_edgespan_sample_rate(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_edgespan_sample_target(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_edgespan_sample_limit(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_edgespan_sample_keep(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_edgespan_override(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+uint64_t ngx_http_edgespan_threshold(ngx_http_request_t *r,
+    ngx_http_edgespan_loc_conf_t *lcf);
+
+/* what a directive handler returns for an error of the core */
+char *ngx_http_edgespan_refuse(ngx_conf_t *cf, es_error_t *error);
+
+/* the arguments of the directive that is being read; NULL: no memory */
+es_str_t *ngx_http_edgespan_words(ngx_conf_t *cf, unsigned *count);
+
+ngx_http_complex_value_t *ngx_http_edgespan_compile(ngx_conf_t *cf,
+    ngx_str_t *value);
+
+void *ngx_http_edgespan_create_main_conf(ngx_conf_t *cf);
+char *ngx_http_edgespan_init_main_conf(ngx_conf_t *cf, void *conf);
+void *ngx_http_edgespan_create_srv_conf(ngx_conf_t *cf);
+char *ngx_http_edgespan_merge_srv_conf(ngx_conf_t *cf, void *parent,
+    void *child);
+void *ngx_http_edgespan_create_loc_conf(ngx_conf_t *cf);
+char *ngx_http_edgespan_merge_loc_conf(ngx_conf_t *cf, void *parent,
+    void *child);
 
 ngx_int_t ngx_http_edgespan_add_zones(ngx_conf_t *cf,
     ngx_http_edgespan_main_conf_t *mcf);
@@ -176,15 +241,19 @@ void ngx_http_edgespan_log_write(void *data, es_log_level_t level,
 void ngx_http_edgespan_log_done(ngx_cycle_t *cycle);
 
 ngx_int_t ngx_http_edgespan_add_handlers(ngx_conf_t *cf);
-ngx_http_edgespan_ctx_t *ngx_http_edgespan_create_ctx(ngx_http_request_t *r);
 ngx_http_edgespan_ctx_t *ngx_http_edgespan_get_ctx(ngx_http_request_t *r);
 ngx_http_edgespan_ctx_t *ngx_http_edgespan_joined_ctx(ngx_http_request_t *r,
     ngx_uint_t decided);
+void ngx_http_edgespan_decide(ngx_http_request_t *r,
+    ngx_http_edgespan_ctx_t *ctx);
 ngx_int_t ngx_http_edgespan_complex(ngx_http_request_t *r,
     ngx_http_complex_value_t *value, es_str_t *result);
 
+void ngx_http_edgespan_add_filters(void);
+
 ngx_int_t ngx_http_edgespan_inject(ngx_http_request_t *r,
     ngx_http_edgespan_ctx_t *ctx);
+ngx_int_t ngx_http_edgespan_strip(ngx_http_request_t *r);
 ngx_http_edgespan_leg_t *ngx_http_edgespan_get_leg(ngx_http_request_t *r,
     ngx_http_edgespan_ctx_t *ctx);
 
@@ -195,6 +264,8 @@ ngx_int_t ngx_http_edgespan_wrap_upstreams(ngx_conf_t *cf,
 
 void ngx_http_edgespan_end_request(ngx_http_request_t *r,
     ngx_http_edgespan_ctx_t *ctx);
+void ngx_http_edgespan_end_upstreams(ngx_http_edgespan_ctx_t *ctx,
+    es_http_t *server);
 
 ngx_int_t ngx_http_edgespan_add_variables(ngx_conf_t *cf);
 

@@ -8,11 +8,34 @@
 #include "ngx_http_edgespan.h"
 
 
-static char *
+char *
 ngx_http_edgespan_refuse(ngx_conf_t *cf, es_error_t *error)
 {
     ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "%s", error->text);
     return NGX_CONF_ERROR;
+}
+
+
+es_str_t *
+ngx_http_edgespan_words(ngx_conf_t *cf, unsigned *count)
+{
+    es_str_t    *words;
+    ngx_str_t   *args;
+    ngx_uint_t   i;
+
+    args = cf->args->elts;
+    *count = cf->args->nelts - 1;
+
+    words = ngx_palloc(cf->pool, *count * sizeof(es_str_t));
+    if (words == NULL) {
+        return NULL;
+    }
+
+    for (i = 0; i < *count; i++) {
+        words[i] = ngx_http_edgespan_str(&args[i + 1]);
+    }
+
+    return words;
 }
 
 
@@ -171,7 +194,7 @@ ngx_http_edgespan_resource_attr(ngx_conf_t *cf, ngx_command_t *cmd,
 }
 
 
-static ngx_http_complex_value_t *
+ngx_http_complex_value_t *
 ngx_http_edgespan_compile(ngx_conf_t *cf, ngx_str_t *value)
 {
     ngx_http_complex_value_t          *cv;
@@ -233,37 +256,6 @@ ngx_http_edgespan_trace(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_edgespan_module);
     mcf->used = 1;
     mcf->traced = 1;
-
-    return NGX_CONF_OK;
-}
-
-
-char *
-ngx_http_edgespan_sample_rate(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
-{
-    ngx_http_edgespan_loc_conf_t *lcf = conf;
-
-    ngx_str_t   *value;
-    es_error_t   error;
-
-    if (lcf->sample_rate != NGX_CONF_UNSET_PTR) {
-        return "is duplicate";
-    }
-
-    value = cf->args->elts;
-
-    lcf->sample_rate = NULL;
-
-    if (ngx_http_script_variables_count(&value[1]) != 0) {
-        lcf->sample_rate = ngx_http_edgespan_compile(cf, &value[1]);
-        return lcf->sample_rate != NULL ? NGX_CONF_OK : NGX_CONF_ERROR;
-    }
-
-    if (!es_parse_sample_rate(ngx_http_edgespan_str(&value[1]),
-                              &lcf->threshold, &error))
-    {
-        return ngx_http_edgespan_refuse(cf, &error);
-    }
 
     return NGX_CONF_OK;
 }

@@ -7,6 +7,8 @@
 #include "ngx_http_edgespan.h"
 
 
+static ngx_http_edgespan_ctx_t *ngx_http_edgespan_create_ctx(
+    ngx_http_request_t *r);
 static void ngx_http_edgespan_start_time(ngx_http_request_t *r,
     es_trace_t *trace);
 
@@ -19,57 +21,18 @@ ngx_http_edgespan_ctx_cleanup(void *data)
 }
 
 
-ngx_http_edgespan_ctx_t *
-ngx_http_edgespan_create_ctx(ngx_http_request_t *r)
+static void *
+ngx_http_edgespan_alloc(void *pool, size_t size)
 {
-    ngx_pool_cleanup_t       *cln;
-    ngx_http_edgespan_ctx_t  *ctx, *main;
-
-    main = NULL;
-
-    if (r != r->main) {
-        main = ngx_http_edgespan_get_ctx(r->main);
-        if (main == NULL) {
-            return NULL;
-        }
-    }
-
-    cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_http_edgespan_ctx_t));
-    if (cln == NULL) {
-        return NULL;
-    }
-
-    ctx = cln->data;
-
-    ngx_memzero(ctx, sizeof(ngx_http_edgespan_ctx_t));
-
-    if (main == NULL) {
-        ctx->trace = ngx_palloc(r->pool, sizeof(es_trace_t));
-        if (ctx->trace == NULL) {
-            return NULL;
-        }
-
-        es_trace_init(ctx->trace, ngx_http_edgespan_provider);
-        ngx_http_edgespan_start_time(r, ctx->trace);
-
-    } else {
-        ctx->trace = main->trace;
-        ctx->next = main->next;
-        main->next = ctx;
-    }
-
-    ctx->request = r;
-    cln->handler = ngx_http_edgespan_ctx_cleanup;
-    ngx_http_set_ctx(r, ctx, ngx_http_edgespan_module);
-
-    return ctx;
+    return ngx_pnalloc(pool, size);
 }
 
 
 /*
  * The context of a request or a subrequest.  An internal redirect zeroes the
  * contexts of all modules: ours is found again among the cleanups of the pool,
- * which subrequests share.
+ * which subrequests share.  What is found nowhere begins here: a subrequest, or
+ * what never came to POST_READ.  NULL: no memory.
  */
 
 ngx_http_edgespan_ctx_t *
@@ -105,17 +68,66 @@ ngx_http_edgespan_get_ctx(ngx_http_request_t *r)
         }
     }
 
-    if (r == r->main && !r->internal) {
+    ctx = ngx_http_edgespan_create_ctx(r);
+
+    if (ctx != NULL && r->internal) {
+        ctx->redirected = 1;
+    }
+
+    return ctx;
+}
+
+
+static ngx_http_edgespan_ctx_t *
+ngx_http_edgespan_create_ctx(ngx_http_request_t *r)
+{
+    es_pool_t                 pool;
+    ngx_pool_cleanup_t       *cln;
+    ngx_http_edgespan_ctx_t  *ctx, *main;
+
+    main = NULL;
+
+    if (r != r->main) {
+        main = ngx_http_edgespan_get_ctx(r->main);
+        if (main == NULL) {
+            return NULL;
+        }
+    }
+
+    cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_http_edgespan_ctx_t));
+    if (cln == NULL) {
         return NULL;
     }
 
-    /* a subrequest, or the error_page of what never came to POST_READ */
+    ctx = cln->data;
 
-    ctx = ngx_http_edgespan_create_ctx(r);
+    ngx_memzero(ctx, sizeof(ngx_http_edgespan_ctx_t));
 
-    if (ctx != NULL) {
-        ctx->redirected = 1;
+    if (main == NULL) {
+        ctx->trace = ngx_palloc(r->pool, sizeof(es_trace_t));
+        if (ctx->trace == NULL) {
+            return NULL;
+        }
+
+        pool.alloc = ngx_http_edgespan_alloc;
+        pool.pool = r->pool;
+
+        es_trace_init(ctx->trace, ngx_http_edgespan_provider, &pool);
+        ngx_http_edgespan_start_time(r, ctx->trace);
+
+        ctx->main = ctx;
+        ctx->path = r->uri;
+
+    } else {
+        ctx->main = main;
+        ctx->trace = main->trace;
+        ctx->next = main->next;
+        main->next = ctx;
     }
+
+    ctx->request = r;
+    cln->handler = ngx_http_edgespan_ctx_cleanup;
+    ngx_http_set_ctx(r, ctx, ngx_http_edgespan_module);
 
     return ctx;
 }

@@ -8,16 +8,18 @@
 #include "ngx_http_edgespan.h"
 
 
+/* the header that takes the place of one of ours, by the index of that */
+
 typedef struct {
-    ngx_table_elt_t        *first;
-    ngx_uint_t              count;
-} ngx_http_edgespan_found_t;
+    ngx_table_elt_t        *header[ES_INJECT_MAX];
+} ngx_http_edgespan_places_t;
 
 
 static ngx_uint_t ngx_http_edgespan_find(ngx_http_request_t *r,
-    es_header_t *headers, ngx_uint_t n, ngx_http_edgespan_found_t *found);
+    es_trace_t *trace, es_header_t *headers, ngx_uint_t n,
+    ngx_http_edgespan_places_t *places);
 static ngx_int_t ngx_http_edgespan_copy_list(ngx_http_request_t *r,
-    ngx_uint_t n);
+    es_trace_t *trace, ngx_uint_t n);
 static ngx_int_t ngx_http_edgespan_push(ngx_http_request_t *r,
     es_header_t *header);
 
@@ -78,10 +80,10 @@ ngx_http_edgespan_get_leg(ngx_http_request_t *r, ngx_http_edgespan_ctx_t *ctx)
 ngx_int_t
 ngx_http_edgespan_inject(ngx_http_request_t *r, ngx_http_edgespan_ctx_t *ctx)
 {
-    ngx_uint_t                  i, n, rebuild;
-    es_header_t                 headers[ES_INJECT_MAX];
-    ngx_http_edgespan_leg_t    *leg;
-    ngx_http_edgespan_found_t   found[ES_INJECT_MAX];
+    ngx_uint_t                   i, n;
+    es_header_t                  headers[ES_INJECT_MAX];
+    ngx_http_edgespan_leg_t     *leg;
+    ngx_http_edgespan_places_t   places;
 
     leg = ngx_http_edgespan_get_leg(r, ctx);
     if (leg == NULL) {
@@ -90,32 +92,30 @@ ngx_http_edgespan_inject(ngx_http_request_t *r, ngx_http_edgespan_ctx_t *ctx)
 
     es_trace_seal(ctx->trace);
 
-    n = es_trace_inject(ctx->trace, leg->span_id, leg->text, headers);
+    n = es_trace_inject(ctx->trace, leg->span_id, headers);
 
-    ngx_memzero(found, sizeof(found));
-    rebuild = ngx_http_edgespan_find(r, headers, n, found);
+    ngx_memzero(&places, sizeof(ngx_http_edgespan_places_t));
 
     /*
      * A subrequest has a shallow copy of its parent's list: "last" can point at
      * the parent's part, and the elements are shared, too.
      */
 
-    if (rebuild || r != r->main || r->headers_in.headers.last == NULL) {
-        if (ngx_http_edgespan_copy_list(r, n) != NGX_OK) {
+    if (r != r->main || r->headers_in.headers.last == NULL
+        || ngx_http_edgespan_find(r, ctx->trace, headers, n, &places) != 0)
+    {
+        if (ngx_http_edgespan_copy_list(r, ctx->trace, n) != NGX_OK) {
             return NGX_ERROR;
         }
 
-        ngx_memzero(found, sizeof(found));
+        ngx_memzero(&places, sizeof(ngx_http_edgespan_places_t));
     }
 
     for (i = 0; i < n; i++) {
-        if (headers[i].value.len == 0) {
-            continue;
-        }
 
-        if (found[i].count != 0) {
-            found[i].first->value.data = (u_char *) headers[i].value.data;
-            found[i].first->value.len = headers[i].value.len;
+        if (places.header[i] != NULL) {
+            places.header[i]->value.data = (u_char *) headers[i].value.data;
+            places.header[i]->value.len = headers[i].value.len;
             continue;
         }
 
@@ -128,66 +128,106 @@ ngx_http_edgespan_inject(ngx_http_request_t *r, ngx_http_edgespan_ctx_t *ctx)
 }
 
 
-/* True if there is a header to be removed: duplicates, an invalid value. */
+/* Removes every header of a context where none of ours is sent. */
 
-static ngx_uint_t
-ngx_http_edgespan_find(ngx_http_request_t *r, es_header_t *headers,
-    ngx_uint_t n, ngx_http_edgespan_found_t *found)
+ngx_int_t
+ngx_http_edgespan_strip(ngx_http_request_t *r)
 {
-    ngx_uint_t        i, k, rebuild;
+    ngx_uint_t        i;
     ngx_list_part_t  *part;
     ngx_table_elt_t  *header;
 
     if (r->headers_in.headers.last == NULL) {
-        return 0;
+        return NGX_OK;
     }
 
     for (part = &r->headers_in.headers.part; part; part = part->next) {
         header = part->elts;
 
         for (i = 0; i < part->nelts; i++) {
-            for (k = 0; k < n; k++) {
-
-                if (header[i].key.len != headers[k].name.len
-                    || ngx_strncasecmp(header[i].key.data,
-                                       (u_char *) headers[k].name.data,
-                                       headers[k].name.len)
-                       != 0)
-                {
-                    continue;
-                }
-
-                if (found[k].count++ == 0) {
-                    found[k].first = &header[i];
-                }
+            if (es_is_context_header(ngx_http_edgespan_str(&header[i].key))) {
+                return ngx_http_edgespan_copy_list(r, NULL, 0);
             }
         }
     }
 
-    rebuild = 0;
+    return NGX_OK;
+}
 
-    for (k = 0; k < n; k++) {
-        rebuild |= found[k].count > (headers[k].value.len != 0 ? 1U : 0U);
+
+static ngx_uint_t
+ngx_http_edgespan_removes(es_trace_t *trace, ngx_table_elt_t *header)
+{
+    es_str_t  name;
+
+    name = ngx_http_edgespan_str(&header->key);
+
+    return trace != NULL ? es_trace_removes(trace, name)
+                         : es_is_context_header(name);
+}
+
+
+/* Returns how many there are to be removed that none of ours can replace. */
+
+static ngx_uint_t
+ngx_http_edgespan_find(ngx_http_request_t *r, es_trace_t *trace,
+    es_header_t *headers, ngx_uint_t n, ngx_http_edgespan_places_t *places)
+{
+    ngx_uint_t        i, k, stale;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *header;
+
+    stale = 0;
+
+    for (part = &r->headers_in.headers.part; part; part = part->next) {
+        header = part->elts;
+
+        for (i = 0; i < part->nelts; i++) {
+
+            if (!ngx_http_edgespan_removes(trace, &header[i])) {
+                continue;
+            }
+
+            for (k = 0; k < n; k++) {
+                if (header[i].key.len == headers[k].name.len
+                    && ngx_strncasecmp(header[i].key.data,
+                                       (u_char *) headers[k].name.data,
+                                       headers[k].name.len)
+                       == 0)
+                {
+                    break;
+                }
+            }
+
+            if (k == n || places->header[k] != NULL) {
+                stale++;
+                continue;
+            }
+
+            places->header[k] = &header[i];
+        }
     }
 
-    return rebuild;
+    return stale;
 }
 
 
 /*
- * A list of the request's own without any header of the context.  Elements are
- * never moved within a list: r->headers_in.host and the like point at them.
+ * A list of the request's own without what is to be removed, with room for n
+ * more.  Elements are never moved within a list: r->headers_in.host and the
+ * like point at them.
  */
 
 static ngx_int_t
-ngx_http_edgespan_copy_list(ngx_http_request_t *r, ngx_uint_t n)
+ngx_http_edgespan_copy_list(ngx_http_request_t *r, es_trace_t *trace,
+    ngx_uint_t n)
 {
     ngx_list_t        list;
     ngx_uint_t        i, size;
     ngx_list_part_t  *part, *first;
     ngx_table_elt_t  *header, *h;
 
-    size = n;
+    size = n + 1;
     first = r->headers_in.headers.last ? &r->headers_in.headers.part : NULL;
 
     for (part = first; part; part = part->next) {
@@ -203,7 +243,7 @@ ngx_http_edgespan_copy_list(ngx_http_request_t *r, ngx_uint_t n)
         header = part->elts;
 
         for (i = 0; i < part->nelts; i++) {
-            if (es_is_context_header(ngx_http_edgespan_str(&header[i].key))) {
+            if (ngx_http_edgespan_removes(trace, &header[i])) {
                 continue;
             }
 

@@ -10,8 +10,6 @@
  *                context is about to leave: seals and injects
  *   LOG          ends the spans; the authority for whatever came without the
  *                phases before (a malformed request, "return" in server{} ...)
- *
- * A body filter sees whether the response was complete.
  */
 
 
@@ -22,12 +20,10 @@ static ngx_int_t ngx_http_edgespan_post_read_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_edgespan_rewrite_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_edgespan_precontent_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_edgespan_log_handler(ngx_http_request_t *r);
-static ngx_int_t ngx_http_edgespan_body_filter(ngx_http_request_t *r,
-    ngx_chain_t *in);
 
+static ngx_uint_t ngx_http_edgespan_begin_leg(ngx_http_request_t *r,
+    ngx_http_edgespan_ctx_t *ctx);
 static ngx_uint_t ngx_http_edgespan_join(ngx_http_request_t *r,
-    es_trace_t *trace);
-static void ngx_http_edgespan_decide(ngx_http_request_t *r,
     ngx_http_edgespan_ctx_t *ctx);
 
 
@@ -43,9 +39,6 @@ static ngx_http_edgespan_handler_t  ngx_http_edgespan_handlers[] = {
     { NGX_HTTP_PRECONTENT_PHASE, ngx_http_edgespan_precontent_handler },
     { NGX_HTTP_LOG_PHASE, ngx_http_edgespan_log_handler }
 };
-
-
-static ngx_http_output_body_filter_pt  ngx_http_next_body_filter;
 
 
 ngx_int_t
@@ -82,8 +75,7 @@ ngx_http_edgespan_add_handlers(ngx_conf_t *cf)
     ngx_memmove(&h[1], &h[0], (handlers->nelts - 1) * sizeof(*h));
     h[0] = ngx_http_edgespan_log_handler;
 
-    ngx_http_next_body_filter = ngx_http_top_body_filter;
-    ngx_http_top_body_filter = ngx_http_edgespan_body_filter;
+    ngx_http_edgespan_add_filters();
 
     return NGX_OK;
 }
@@ -92,10 +84,8 @@ ngx_http_edgespan_add_handlers(ngx_conf_t *cf)
 static ngx_int_t
 ngx_http_edgespan_post_read_handler(ngx_http_request_t *r)
 {
-    if (ngx_http_edgespan_provider != NULL
-        && ngx_http_get_module_ctx(r, ngx_http_edgespan_module) == NULL)
-    {
-        (void) ngx_http_edgespan_create_ctx(r);
+    if (ngx_http_edgespan_provider != NULL) {
+        (void) ngx_http_edgespan_get_ctx(r);
     }
 
     return NGX_DECLINED;
@@ -124,25 +114,49 @@ ngx_http_edgespan_rewrite_handler(ngx_http_request_t *r)
 static ngx_int_t
 ngx_http_edgespan_precontent_handler(ngx_http_request_t *r)
 {
-    ngx_uint_t                     context;
-    ngx_http_edgespan_ctx_t       *ctx;
+    ngx_http_edgespan_ctx_t  *ctx;
+
+    ctx = NULL;
+
+    if (ngx_http_edgespan_provider != NULL) {
+        ctx = ngx_http_edgespan_get_ctx(r);
+    }
+
+    /* without the headers the request is served all the same */
+
+    if (ctx != NULL
+        && (ngx_http_edgespan_begin_leg(r, ctx) & ES_CONTEXT_INJECT)
+        && ngx_http_edgespan_inject(r, ctx) == NGX_OK)
+    {
+        return NGX_DECLINED;
+    }
+
+    /* what a stranger sent goes no further, also where nothing is traced */
+
+    if (ngx_http_edgespan_trust(r, ctx) != ES_TRUST_ON
+        && ngx_http_edgespan_strip(r) != NGX_OK)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    return NGX_DECLINED;
+}
+
+
+/* returns what is to be done with the headers of the context: ES_CONTEXT_... */
+
+static ngx_uint_t
+ngx_http_edgespan_begin_leg(ngx_http_request_t *r,
+    ngx_http_edgespan_ctx_t *ctx)
+{
     ngx_http_edgespan_loc_conf_t  *lcf;
-
-    if (ngx_http_edgespan_provider == NULL) {
-        return NGX_DECLINED;
-    }
-
-    ctx = ngx_http_edgespan_get_ctx(r);
-    if (ctx == NULL) {
-        return NGX_DECLINED;
-    }
 
     if (r == r->main) {
         ngx_http_edgespan_decide(r, ctx);
     }
 
     if (!ctx->trace->decided) {
-        return NGX_DECLINED;
+        return ES_CONTEXT_IGNORE;
     }
 
     /* an upstream answered with a redirect: what comes now is another leg */
@@ -155,16 +169,8 @@ ngx_http_edgespan_precontent_handler(ngx_http_request_t *r)
     /* the location of a subrequest may suppress, that of a redirect may not */
 
     lcf = ngx_http_get_module_loc_conf(r, ngx_http_edgespan_module);
-    context = ngx_http_edgespan_context(lcf,
-                                        r == r->main || lcf->trace != NULL);
 
-    /* without the headers the request is served all the same */
-
-    if (context & ES_CONTEXT_INJECT) {
-        (void) ngx_http_edgespan_inject(r, ctx);
-    }
-
-    return NGX_DECLINED;
+    return ngx_http_edgespan_context(lcf, r == r->main || lcf->trace != NULL);
 }
 
 
@@ -178,53 +184,18 @@ ngx_http_edgespan_log_handler(ngx_http_request_t *r)
     }
 
     ctx = ngx_http_edgespan_get_ctx(r);
-
     if (ctx == NULL) {
-        ctx = ngx_http_edgespan_create_ctx(r);
-        if (ctx == NULL) {
-            return NGX_OK;
-        }
+        return NGX_OK;
     }
 
     ngx_http_edgespan_decide(r, ctx);
     es_trace_seal(ctx->trace);
 
-    if (es_trace_sampled(ctx->trace)) {
+    if (es_trace_recording(ctx->trace)) {
         ngx_http_edgespan_end_request(r, ctx);
     }
 
     return NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_http_edgespan_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
-{
-    ngx_chain_t              *cl;
-    ngx_http_edgespan_ctx_t  *ctx;
-
-    for (cl = in; cl; cl = cl->next) {
-
-        if (cl->buf->last_buf && r == r->main
-            && ngx_http_edgespan_provider != NULL)
-        {
-            /* what failed early has none yet */
-
-            ctx = ngx_http_edgespan_get_ctx(r);
-
-            if (ctx == NULL) {
-                ctx = ngx_http_edgespan_create_ctx(r);
-            }
-
-            if (ctx != NULL) {
-                ctx->last_buf = 1;
-            }
-
-            break;
-        }
-    }
-
-    return ngx_http_next_body_filter(r, in);
 }
 
 
@@ -243,12 +214,8 @@ ngx_http_edgespan_joined_ctx(ngx_http_request_t *r, ngx_uint_t decided)
     }
 
     ctx = ngx_http_edgespan_get_ctx(r);
-
     if (ctx == NULL) {
-        ctx = ngx_http_edgespan_create_ctx(r);
-        if (ctx == NULL) {
-            return NULL;
-        }
+        return NULL;
     }
 
     if (r == r->main) {
@@ -257,7 +224,7 @@ ngx_http_edgespan_joined_ctx(ngx_http_request_t *r, ngx_uint_t decided)
             ngx_http_edgespan_decide(r, ctx);
 
         } else {
-            (void) ngx_http_edgespan_join(r, ctx->trace);
+            (void) ngx_http_edgespan_join(r, ctx);
         }
     }
 
@@ -265,24 +232,21 @@ ngx_http_edgespan_joined_ctx(ngx_http_request_t *r, ngx_uint_t decided)
 }
 
 
-static void *
-ngx_http_edgespan_alloc(void *pool, size_t size)
-{
-    return ngx_pnalloc(pool, size);
-}
-
-
 /* False: this place takes no part. */
 
 static ngx_uint_t
-ngx_http_edgespan_join(ngx_http_request_t *r, es_trace_t *trace)
+ngx_http_edgespan_join(ngx_http_request_t *r, ngx_http_edgespan_ctx_t *ctx)
 {
-    es_pool_t                      pool;
+    es_trust_t                     trust;
+    es_trace_t                    *trace;
     ngx_uint_t                     i, context;
     es_carrier_t                   carrier;
     ngx_list_part_t               *part;
     ngx_table_elt_t               *header;
     ngx_http_edgespan_loc_conf_t  *lcf;
+    ngx_http_edgespan_srv_conf_t  *scf;
+
+    trace = ctx->trace;
 
     lcf = ngx_http_get_module_loc_conf(r, ngx_http_edgespan_module);
     context = ngx_http_edgespan_context(lcf, lcf->trace != NULL);
@@ -295,14 +259,19 @@ ngx_http_edgespan_join(ngx_http_request_t *r, es_trace_t *trace)
         return 1;
     }
 
+    scf = ngx_http_get_module_srv_conf(r, ngx_http_edgespan_module);
+    trust = ngx_http_edgespan_trust(r, ctx);
+
     /* HTTP/0.9 and a request that failed early have no list at all */
 
-    if (!(context & ES_CONTEXT_EXTRACT) || r->headers_in.headers.last == NULL) {
-        es_trace_join(trace, NULL, NULL);
+    if (!(context & ES_CONTEXT_EXTRACT) || trust == ES_TRUST_OFF
+        || r->headers_in.headers.last == NULL)
+    {
+        es_trace_join(trace, &scf->propagation, trust, NULL);
         return 1;
     }
 
-    es_carrier_init(&carrier);
+    es_carrier_init(&carrier, trace, &scf->propagation);
 
     for (part = &r->headers_in.headers.part; part; part = part->next) {
         header = part->elts;
@@ -313,10 +282,7 @@ ngx_http_edgespan_join(ngx_http_request_t *r, es_trace_t *trace)
         }
     }
 
-    pool.alloc = ngx_http_edgespan_alloc;
-    pool.pool = r->pool;
-
-    es_trace_join(trace, &carrier, &pool);
+    es_trace_join(trace, &scf->propagation, trust, &carrier);
 
     return 1;
 }
@@ -336,32 +302,6 @@ ngx_http_edgespan_complex(ngx_http_request_t *r,
     *result = ngx_http_edgespan_str(&s);
 
     return NGX_OK;
-}
-
-
-static uint64_t
-ngx_http_edgespan_threshold(ngx_http_request_t *r,
-    ngx_http_edgespan_loc_conf_t *lcf)
-{
-    es_str_t    text;
-    uint64_t    threshold;
-    es_error_t  error;
-
-    if (lcf->sample_rate == NULL) {
-        return lcf->threshold;
-    }
-
-    if (ngx_http_edgespan_complex(r, lcf->sample_rate, &text) == NGX_OK
-        && es_parse_sample_rate(text, &threshold, &error))
-    {
-        return threshold;
-    }
-
-    ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
-                  "edgespan: the variable of \"otel_sample_rate\" is no rate, "
-                  "nothing is sampled");
-
-    return ES_THRESHOLD_NEVER;
 }
 
 
@@ -386,7 +326,7 @@ ngx_http_edgespan_is_on(ngx_http_request_t *r, ngx_http_complex_value_t *value)
  * wherever another location, or another value of a variable, may have come up.
  */
 
-static void
+void
 ngx_http_edgespan_decide(ngx_http_request_t *r, ngx_http_edgespan_ctx_t *ctx)
 {
     es_trace_t                    *trace;
@@ -405,14 +345,16 @@ ngx_http_edgespan_decide(ngx_http_request_t *r, ngx_http_edgespan_ctx_t *ctx)
         return;
     }
 
-    if (!ngx_http_edgespan_join(r, trace)) {
+    if (!ngx_http_edgespan_join(r, ctx)) {
         es_trace_leave(trace);
 
     } else if (ngx_http_edgespan_is_on(r, lcf->trace)) {
-        es_trace_decide(trace, true, ngx_http_edgespan_threshold(r, lcf));
+        es_trace_decide(trace, &lcf->sampling,
+                        ngx_http_edgespan_threshold(r, lcf),
+                        ngx_http_edgespan_str(&ctx->path));
 
     } else {
-        es_trace_decide(trace, false, 0);
+        es_trace_decide_off(trace);
     }
 
     if ((lcf->trace == NULL || lcf->trace->lengths == NULL)

@@ -3,7 +3,7 @@
  * When each try of an upstream began and ended: the functions by which nginx
  * gets and frees a peer are wrapped, as the keepalive module does.  Upstreams
  * resolved at run time ("proxy_pass $variable") do not come by here; for them
- * ngx_http_edgespan_span.c takes nginx's own times, which are milliseconds.
+ * ngx_http_edgespan_client.c takes nginx's own times, which are milliseconds.
  */
 
 
@@ -234,7 +234,7 @@ ngx_http_edgespan_init_peer(ngx_http_request_t *r,
 
     ctx = ngx_http_edgespan_upstream_ctx(r);
 
-    if (ctx == NULL || !es_trace_sampled(ctx->trace)) {
+    if (ctx == NULL || !es_trace_recording(ctx->trace)) {
         return NGX_OK;
     }
 

@@ -20,7 +20,14 @@ enum {
 };
 
 
+#define NGX_HTTP_EDGESPAN_BAGGAGE  "otel_baggage_"
+
+
 static ngx_int_t ngx_http_edgespan_variable(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_edgespan_decision_variable(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_edgespan_baggage_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 
 
@@ -49,6 +56,13 @@ static ngx_http_variable_t  ngx_http_edgespan_vars[] = {
 
     { ngx_string("otel_upstream_span_id"), NULL, ngx_http_edgespan_variable,
       NGX_HTTP_EDGESPAN_UPSTREAM_SPAN_ID, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("otel_decision"), NULL, ngx_http_edgespan_decision_variable,
+      0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string(NGX_HTTP_EDGESPAN_BAGGAGE), NULL,
+      ngx_http_edgespan_baggage_variable, 0,
+      NGX_HTTP_VAR_NOCACHEABLE|NGX_HTTP_VAR_PREFIX, 0 },
 
       ngx_http_null_variable
 };
@@ -166,6 +180,79 @@ ngx_http_edgespan_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
         es_hex((char *) p, leg->span_id, ES_SPAN_ID_LEN);
         break;
     }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_edgespan_decision_variable(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    char                     *text;
+    es_str_t                  decision;
+    ngx_http_edgespan_ctx_t  *ctx;
+
+    ctx = ngx_http_edgespan_joined_ctx(r, 1);
+
+    if (ctx == NULL) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    text = ngx_pnalloc(r->pool, ES_DECISION_TEXT);
+    if (text == NULL) {
+        return NGX_ERROR;
+    }
+
+    es_trace_seal(ctx->trace);
+
+    decision = es_trace_decision(ctx->trace, text);
+
+    /*
+     * Never valid for a second time: the access log takes what was read before,
+     * although the end of the request may have kept what the head dropped.
+     */
+
+    v->valid = 0;
+    v->no_cacheable = 0;
+    v->not_found = 0;
+    v->len = decision.len;
+    v->data = (u_char *) decision.data;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_edgespan_baggage_variable(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    ngx_str_t *name = (ngx_str_t *) data;
+
+    size_t                    prefix;
+    es_str_t                  value;
+    ngx_http_edgespan_ctx_t  *ctx;
+
+    prefix = sizeof(NGX_HTTP_EDGESPAN_BAGGAGE) - 1;
+
+    ctx = ngx_http_edgespan_joined_ctx(r, 0);
+
+    if (ctx == NULL
+        || !es_trace_baggage_variable(ctx->trace,
+                                      es_str(name->data + prefix,
+                                             name->len - prefix),
+                                      &value))
+    {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    v->valid = 1;
+    v->no_cacheable = 0;
+    v->not_found = 0;
+    v->len = value.len;
+    v->data = (u_char *) value.data;
 
     return NGX_OK;
 }

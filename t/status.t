@@ -119,7 +119,7 @@ for my $name (sort keys %server) {
         http_get($port, '/untraced') for 1 .. 8;
 
         my $status = status_when($s, '7 spans sent', sub { $_[0]{exporters}[0]{sent_spans} >= 7 });
-        is_deeply $status->{spans}{decided}, {ratio_sampled => 3, parent_sampled => 4,
+        is_deeply $status->{spans}{decided}, {always_on_sampled => 3, parent_sampled => 4,
             parent_unsampled => 5, ratio_unsampled => 6, off_unsampled => 7}, 'decided why';
         is $status->{spans}{started}, 25, 'started';
         is $status->{spans}{sampled}, 7, 'sampled';

@@ -67,7 +67,7 @@ END
 my $inner = gateway('httpd', exporter('httpd', otlp_to($balance[1])));
 my $at = '127.0.0.1:' . $inner->port;
 my $outer = gateway('nginx', exporter('nginx', otlp_to($balance[0])),
-    live => "$at/live", dead => "$at/dead");
+    upstreams => { live => "$at/live", dead => "$at/dead" });
 
 sub traces {
     my ($path, $n) = @_;

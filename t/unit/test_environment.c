@@ -3,7 +3,9 @@
 #include "unit.h"
 
 #include "es_config.h"
+#include "es_propagator.h"
 #include "es_protocol.h"
+#include "es_sampler.h"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -355,8 +357,14 @@ bad_values(void **state)
         {"OTEL_BSP_MAX_EXPORT_BATCH_SIZE=0", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE \"0\" is ignored"},
         {"OTEL_SDK_DISABLED=1", "OTEL_SDK_DISABLED \"1\" is ignored: it takes \"true\" or "
                                 "\"false\""},
-        {"OTEL_TRACES_SAMPLER=always_on", "OTEL_TRACES_SAMPLER \"always_on\" is ignored: it takes "
-                                          "\"parentbased_always_on\""},
+        {"OTEL_TRACES_SAMPLER=sometimes", "OTEL_TRACES_SAMPLER is ignored: invalid sampler "
+                                          "\"sometimes\": it is \"always_on\", "},
+        {"OTEL_TRACES_SAMPLER=jaeger_remote", "OTEL_TRACES_SAMPLER is ignored: sampler "
+                                              "\"jaeger_remote\" is not supported: it asks a "
+                                              "Jaeger collector: "},
+        {"OTEL_TRACES_SAMPLER=parentbased_jaeger_remote", "OTEL_TRACES_SAMPLER is ignored: "},
+        {"OTEL_TRACES_SAMPLER=xray", "OTEL_TRACES_SAMPLER is ignored: sampler \"xray\" is not "
+                                     "supported: it asks AWS X-Ray: "},
     };
 
     (void) state;
@@ -539,49 +547,91 @@ static void
 sampler(void **state)
 {
     static const struct {
-        const char *sampler, *argument;
+        const char *sampler, *argument, *name;
         uint64_t threshold;
         bool warned;
     } cases[] = {
-        {"OTEL_TRACES_SAMPLER=", "OTEL_TRACES_SAMPLER_ARG=0.5", 0, false},
-        {"OTEL_TRACES_SAMPLER=parentbased_always_on", "A=", 0, false},
-        {"OTEL_TRACES_SAMPLER=ParentBased_Always_Off", "A=", ES_THRESHOLD_NEVER, false},
-        {"OTEL_TRACES_SAMPLER=parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG=0.25",
+        {"=", "_ARG=0.5", "parentbased_always_on", 0, false},
+        {"=parentbased_always_on", "_ARG=0.5", "parentbased_always_on", 0, false},
+        {"=ParentBased_Always_Off", "_ARG=", "parentbased_always_off", 0, false},
+        {"=parentbased_traceidratio", "_ARG=0.25", "parentbased_traceidratio",
          ES_THRESHOLD_NEVER / 4 * 3, false},
-        {"OTEL_TRACES_SAMPLER=parentbased_traceidratio", "A=", 0, false},
-        {"OTEL_TRACES_SAMPLER=parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG=25%", 0, true},
-        {"OTEL_TRACES_SAMPLER=parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG=2", 0, true},
-        {"OTEL_TRACES_SAMPLER=xray", "A=", 0, true},
+        {"=parentbased_traceidratio", "_ARG=", "parentbased_traceidratio", 0, false},
+        {"=parentbased_traceidratio", "_ARG=0", "parentbased_traceidratio", ES_THRESHOLD_NEVER,
+         false},
+        {"=parentbased_traceidratio", "_ARG=25%", "parentbased_traceidratio", 0, true},
+        {"=parentbased_traceidratio", "_ARG=2", "parentbased_traceidratio", 0, true},
+        {"=always_on", "_ARG=endpoint=x", "always_on", 0, false},
+        {"=always_off", "_ARG=", "always_off", 0, false},
+        {"=traceidratio", "_ARG=0.5", "traceidratio", ES_THRESHOLD_NEVER / 2, false},
+        {"=traceidratio", "_ARG=often", "traceidratio", 0, true},
+        {"=xray", "_ARG=0.5", "parentbased_always_on", 0, true},
+        {"=parentbased_jaeger_remote", "_ARG=endpoint=x", "parentbased_always_on", 0, true},
     };
+    char name[64], argument[64];
 
     (void) state;
     for (size_t i = 0; i < UNIT_COUNT(cases); i++) {
-        given(cases[i].sampler, cases[i].argument, NULL);
+        snprintf(name, sizeof(name), "OTEL_TRACES_SAMPLER%s", cases[i].sampler);
+        snprintf(argument, sizeof(argument), "OTEL_TRACES_SAMPLER%s", cases[i].argument);
+        given(name, argument, NULL);
         finish();
-        assert_int_equal(config->threshold, cases[i].threshold);
+        unit_assert_str(es_samplers[config->sampling.sampler].name, cases[i].name);
+        assert_int_equal(config->sampling.threshold, cases[i].threshold);
         assert_int_equal(strstr(said, "warn: OTEL_TRACES_SAMPLER") != NULL, cases[i].warned);
     }
+}
+
+/* The propagators that count, "b3 tracecontext". */
+static const char *
+propagation_of(const es_propagation_t *propagation)
+{
+    static char names[128];
+    size_t at = 0;
+
+    names[0] = '\0';
+    for (unsigned i = 0; i < propagation->count; i++) {
+        at += (size_t) snprintf(names + at, sizeof(names) - at, "%s%s", i != 0 ? " " : "",
+                                es_propagators[propagation->propagators[i]]->name);
+    }
+    return names;
 }
 
 static void
 propagators(void **state)
 {
-    (void) state;
-    given("OTEL_PROPAGATORS=tracecontext, baggage", NULL);
-    finish();
-    assert_string_equal(said, "");
-    given("OTEL_PROPAGATORS=b3,tracecontext", NULL);
-    finish();
-    is_said("notice: OTEL_PROPAGATORS \"b3,tracecontext\": this version reads and writes "
-            "\"tracecontext\"");
-    given("OTEL_PROPAGATORS=none", NULL);
-    finish();
-    is_said("notice: OTEL_PROPAGATORS \"none\"");
+    static const struct {
+        const char *variable, *names, *log;
+    } rows[] = {
+        {"A=", "tracecontext baggage", NULL},
+        {"OTEL_PROPAGATORS=", "tracecontext baggage", NULL},
+        {"OTEL_PROPAGATORS=tracecontext, baggage", "tracecontext baggage", NULL},
+        {"OTEL_PROPAGATORS= b3 ,TraceContext", "b3 tracecontext", NULL},
+        {"OTEL_PROPAGATORS=xray,jaeger,b3multi,b3", "xray jaeger b3multi b3", NULL},
+        {"OTEL_PROPAGATORS=b3,b3,,b3", "b3", NULL},
+        {"OTEL_PROPAGATORS=none", "", NULL},
+        {"OTEL_PROPAGATORS=ottrace,b3", "b3",
+         "warn: OTEL_PROPAGATORS: unknown propagator \"ottrace\": there are \"tracecontext\", "
+         "\"baggage\", \"b3\", \"b3multi\", \"jaeger\", \"xray\", \"none\""},
+        {"OTEL_PROPAGATORS=b4", "tracecontext baggage", "unknown propagator \"b4\""},
+        {"OTEL_PROPAGATORS=none,b3", "tracecontext baggage",
+         "warn: OTEL_PROPAGATORS is ignored: \"none\" stands alone"},
 
-    /* A value writes no line of its own. */
-    given("OTEL_PROPAGATORS=b3\nwarn: forged", NULL);
-    finish();
-    is_said("\"b3 warn: forged\"");
+        /* A value writes no line of its own. */
+        {"OTEL_PROPAGATORS=b3\nwarn: forged", "tracecontext baggage", "\"b3 warn: forged\""},
+    };
+
+    (void) state;
+    for (size_t i = 0; i < UNIT_COUNT(rows); i++) {
+        given(rows[i].variable, NULL);
+        finish();
+        assert_string_equal(propagation_of(&config->propagation), rows[i].names);
+        if (rows[i].log != NULL) {
+            is_said(rows[i].log);
+        } else {
+            assert_string_equal(said, "");
+        }
+    }
 }
 
 static void

@@ -68,7 +68,8 @@ write_span(const es_http_t *http, uint64_t wall_offset_ns)
 
     clear(NULL);
     memset(memory, 0xa5, sizeof(memory));
-    bytes = es_http_write_span(memory + CANARY, &span, http, wall_offset_ns);
+    bytes = es_http_write_span(memory + CANARY, &span, http,
+                               &(es_http_trace_t){.wall_offset_ns = wall_offset_ns});
     for (size_t i = 0; i < CANARY; i++) {
         assert_int_equal(memory[i], 0xa5);
         assert_int_equal(memory[CANARY + ES_SPAN_SIZE_MAX + i], 0xa5);

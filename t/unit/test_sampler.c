@@ -4,11 +4,12 @@
 #include "es_sampler.h"
 
 static bool
-sampled_by(const es_span_context_t *parent, const uint8_t trace_id[ES_TRACE_ID_LEN], uint64_t t)
+sampled_by(const uint8_t trace_id[ES_TRACE_ID_LEN], uint64_t t)
 {
-    es_decision_t decision = es_sampler_parentbased_traceidratio(parent, trace_id, t);
+    es_decision_t decision =
+        es_sampler_root(ES_ROOT_RATIO, ES_RATIO_RATE, t, es_randomness(trace_id));
 
-    assert_string_equal(es_decisions[decision].token, parent != NULL ? "parent" : "ratio");
+    assert_string_equal(es_decisions[decision].token, "ratio");
     return es_decisions[decision].sampled;
 }
 
@@ -24,25 +25,15 @@ threshold(const char *rate)
     return value;
 }
 
-/* OpenTelemetry's `th` of a threshold at a precision: digits that are all f at
- * the left do not count, zeros at the right are left out. */
-static void
-encode_th(uint64_t t, unsigned precision, char out[16])
+/* T in hexadecimal without the zeros at the right. */
+static const char *
+hex(uint64_t t, char out[16])
 {
-    unsigned digits = precision, left = 0;
-    uint64_t unit;
-
-    while (left < 14 && ((t >> (52 - 4 * left)) & 15) == 15) {
-        left++;
-    }
-    digits += left;
-    unit = UINT64_C(1) << 4 * (14 - (digits < 14 ? digits : 14));
-    t = (t + unit / 2) / unit * unit;
-
     snprintf(out, 16, "%014llx", (unsigned long long) t);
     for (size_t len = 14; len > 1 && out[len - 1] == '0'; len--) {
         out[len - 1] = '\0';
     }
+    return out;
 }
 
 static void
@@ -87,8 +78,8 @@ rates(void **state)
         {"0.0", ES_THRESHOLD_NEVER},
         {"0%", ES_THRESHOLD_NEVER},
         {".0%", ES_THRESHOLD_NEVER},
-        {"0.1", UINT64_C(0xe6666666666668)},
-        {"10%", UINT64_C(0xe6666666666668)},
+        {"0.1", UINT64_C(0xe6660000000000)},
+        {"10%", UINT64_C(0xe6660000000000)},
         {".5", UINT64_C(0x80000000000000)},
         {"0.75", UINT64_C(0x40000000000000)},
         /* A little above 2^-56, and a little below. */
@@ -99,8 +90,7 @@ rates(void **state)
 
     (void) state;
     for (size_t i = 0; i < UNIT_COUNT(rows); i++) {
-        encode_th(threshold(rows[i].rate), 4, th);
-        assert_string_equal(th, rows[i].th);
+        assert_string_equal(hex(threshold(rows[i].rate), th), rows[i].th);
     }
     for (size_t i = 0; i < UNIT_COUNT(exact); i++) {
         assert_int_equal(threshold(exact[i].rate), exact[i].threshold);
@@ -182,7 +172,7 @@ randomness(void **state)
     (void) state;
     assert_int_equal(es_randomness(id), UINT64_C(0xce929d0e0e4736));
     for (size_t i = 0; i < UNIT_COUNT(rows); i++) {
-        assert_int_equal(sampled_by(NULL, id, rows[i].threshold), rows[i].sampled);
+        assert_int_equal(sampled_by(id, rows[i].threshold), rows[i].sampled);
     }
 
     /* Only the low 56 bits count. */
@@ -192,27 +182,10 @@ randomness(void **state)
     memset(most + 9, 0xff, 7);
     assert_int_equal(es_randomness(least), 0);
     assert_int_equal(es_randomness(most), UINT64_C(0xffffffffffffff));
-    assert_true(sampled_by(NULL, least, 0));
-    assert_false(sampled_by(NULL, least, 1));
-    assert_true(sampled_by(NULL, most, UINT64_C(0xffffffffffffff)));
-    assert_false(sampled_by(NULL, most, ES_THRESHOLD_NEVER));
-}
-
-/* The sampled bit decides, whatever the other bits and the threshold say. */
-static void
-parent_decides(void **state)
-{
-    es_span_context_t parent = {.trace_id = {1}, .span_id = {1}};
-
-    (void) state;
-    for (unsigned flags = 0; flags < 256; flags++) {
-        parent.flags = (uint8_t) flags;
-        for (unsigned i = 0; i < 2; i++) {
-            uint64_t t = i == 0 ? 0 : ES_THRESHOLD_NEVER;
-
-            assert_int_equal(sampled_by(&parent, parent.trace_id, t), flags & 1);
-        }
-    }
+    assert_true(sampled_by(least, 0));
+    assert_false(sampled_by(least, 1));
+    assert_true(sampled_by(most, UINT64_C(0xffffffffffffff)));
+    assert_false(sampled_by(most, ES_THRESHOLD_NEVER));
 }
 
 /* A fixed seed: within three sigma is what one run in four hundred is not. */
@@ -236,7 +209,7 @@ share(void **state)
             uint8_t id[ES_TRACE_ID_LEN];
 
             es_trace_id_new(&ids, id);
-            sampled += sampled_by(NULL, id, t);
+            sampled += sampled_by(id, t);
         }
         difference = sampled - mean;
         if (difference * difference > 9 * variance) {
@@ -249,9 +222,9 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rates),          cmocka_unit_test(rates_are_monotone),
-        cmocka_unit_test(bad_rates),      cmocka_unit_test(randomness),
-        cmocka_unit_test(parent_decides), cmocka_unit_test(share),
+        cmocka_unit_test(rates),     cmocka_unit_test(rates_are_monotone),
+        cmocka_unit_test(bad_rates), cmocka_unit_test(randomness),
+        cmocka_unit_test(share),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -105,17 +105,29 @@ pool_alloc(void *pool, size_t size)
 static es_trace_t
 request(es_provider_t *provider, const char *traceparent)
 {
+    static const es_propagation_t propagation;
     const es_pool_t pool = {pool_alloc, NULL};
     es_carrier_t carrier;
     es_trace_t trace;
 
-    es_carrier_init(&carrier);
+    es_trace_init(&trace, provider, &pool);
+    es_carrier_init(&carrier, &trace, &propagation);
     if (traceparent != NULL) {
         es_carrier_add(&carrier, ES_STR("traceparent"), es_cstr(traceparent));
     }
-    es_trace_init(&trace, provider);
-    es_trace_join(&trace, &carrier, &pool);
+    es_trace_join(&trace, &propagation, ES_TRUST_ON, &carrier);
     return trace;
+}
+
+/* As a place does; NULL: its condition says no. */
+static void
+decide(es_trace_t *trace, const es_sampling_t *sampling)
+{
+    if (sampling != NULL) {
+        es_trace_decide(trace, sampling, ES_THRESHOLD_DEFAULT, ES_STR("/"));
+    } else {
+        es_trace_decide_off(trace);
+    }
 }
 
 #define SAMPLED_PARENT "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -133,50 +145,53 @@ decisions(void **state)
     (void) state;
     assert_true(es_provider_start(&provider, server.generation, &silent, &error));
 
+    static const es_sampling_t nothing;
+    static const es_sampling_t all = {.given = ES_GIVEN_RATE};
+    static const es_sampling_t none = {.given = ES_GIVEN_RATE, .threshold = ES_THRESHOLD_NEVER};
     static const struct {
         const char *parent;
-        bool on;
-        uint64_t threshold;
+        const es_sampling_t *sampling, *later;
         unsigned times;
         const char *path;
     } rows[] = {
-        {SAMPLED_PARENT, true, ES_THRESHOLD_NEVER, 1, "spans.decided.parent_sampled"},
-        {UNSAMPLED_PARENT, true, 0, 2, "spans.decided.parent_unsampled"},
-        {NULL, true, 0, 3, "spans.decided.ratio_sampled"},
-        {NULL, true, ES_THRESHOLD_NEVER, 4, "spans.decided.ratio_unsampled"},
-        {SAMPLED_PARENT, false, 0, 5, "spans.decided.off_unsampled"},
+        {SAMPLED_PARENT, &none, NULL, 1, "spans.decided.parent_sampled"},
+        {UNSAMPLED_PARENT, &all, NULL, 2, "spans.decided.parent_unsampled"},
+        {NULL, &all, NULL, 3, "spans.decided.ratio_sampled"},
+        {NULL, &none, &all, 4, "spans.decided.ratio_unsampled"},
+        {SAMPLED_PARENT, NULL, &all, 5, "spans.decided.off_unsampled"},
+        {NULL, &nothing, &none, 6, "spans.decided.always_on_sampled"},
     };
     for (size_t i = 0; i < UNIT_COUNT(rows); i++) {
         for (unsigned n = 0; n < rows[i].times; n++) {
             trace = request(provider, rows[i].parent);
-            es_trace_decide(&trace, rows[i].on, rows[i].threshold);
+            decide(&trace, rows[i].sampling);
             assert_int_equal(fact(&server, rows[i].path), n);
             es_trace_seal(&trace);
-            es_trace_decide(&trace, !rows[i].on, 0);
+            decide(&trace, rows[i].later);
             es_trace_seal(&trace);
         }
         assert_int_equal(fact(&server, rows[i].path), rows[i].times);
     }
-    assert_int_equal(fact(&server, "spans.started"), 15);
-    assert_int_equal(fact(&server, "spans.sampled"), 4);
+    assert_int_equal(fact(&server, "spans.started"), 21);
+    assert_int_equal(fact(&server, "spans.sampled"), 10);
 
     /* Of several decisions the last one counts, once. */
     trace = request(provider, NULL);
-    es_trace_decide(&trace, false, 0);
-    es_trace_decide(&trace, true, ES_THRESHOLD_NEVER);
-    es_trace_decide(&trace, true, 0);
+    decide(&trace, NULL);
+    decide(&trace, &none);
+    decide(&trace, &all);
     es_trace_redirected(&trace);
-    es_trace_decide(&trace, false, 0);
+    decide(&trace, NULL);
     es_trace_seal(&trace);
-    assert_int_equal(fact(&server, "spans.started"), 16);
+    assert_int_equal(fact(&server, "spans.started"), 22);
     assert_int_equal(fact(&server, "spans.decided.ratio_sampled"), 4);
 
     /* Whoever leaves again was never there. */
     trace = request(provider, NULL);
-    es_trace_decide(&trace, true, 0);
+    decide(&trace, &all);
     es_trace_leave(&trace);
     es_trace_seal(&trace);
-    assert_int_equal(fact(&server, "spans.started"), 16);
+    assert_int_equal(fact(&server, "spans.started"), 22);
 
     es_provider_stop(provider);
     es_provider_destroy(provider);

@@ -14,7 +14,7 @@ use EdgespanTest;
 use EdgespanTest::Httpd;
 use EdgespanTest::Nginx;
 
-our @EXPORT = qw(@SERVERS exporter gateway random_id arrives refused);
+our @EXPORT = qw(@SERVERS exporter directive gateway random_id arrives refused);
 
 our @SERVERS = qw(nginx httpd);
 
@@ -45,37 +45,45 @@ sub exporter {
                             : "OtelExporter$text interval=20ms";
 }
 
-# A gateway of either kind with these exporter lines, in front of an upstream and
-# of one that is not there, or of what live and dead say. Further options are the
-# server's.
+# A directive in the words of either server.
+sub directive {
+    my ($kind, $line) = @_;
+    return "$line;" if $kind eq 'nginx';
+    my ($name, $arguments) = $line =~ /^(\w+)(.*)/;
+    return join('', map {ucfirst} split /_/, $name) . $arguments;
+}
+
+# A gateway of either kind with these lines for all of it, in front of an upstream
+# (live) and of one that is not there (dead), or of those in {upstreams}. Further
+# options are the server's.
 sub gateway {
-    my ($kind, $exporter, %opt) = @_;
-    my $live = delete $opt{live} // '127.0.0.1:' . _upstream()->port;
-    my $dead = delete $opt{dead} // '127.0.0.1:' . free_port();
+    my ($kind, $lines, %opt) = @_;
+    my $upstreams = delete $opt{upstreams} // { live => '127.0.0.1:' . _upstream()->port,
+        dead => '127.0.0.1:' . free_port() };
     if ($kind eq 'nginx') {
         $opt{allow} = _either($opt{allow}, qr/connect\(\) failed/);
+        my $locations = join "\n", map {
+            "location /$_/ { proxy_pass http://$upstreams->{$_}/; }" } sort keys %$upstreams;
         return EdgespanTest::Nginx->new(%opt, http => <<"END")->start;
-    $exporter
+    $lines
     otel_service_name Edge-nginx;
     otel_trace on;
     server {
         listen 127.0.0.1:%%PORT%%;
-        location /live/ { proxy_pass http://$live/; }
-        location /dead/ { proxy_pass http://$dead/; }
+        $locations
     }
 END
     }
+    my $locations = join "\n", map { <<"END" } sort keys %$upstreams;
+    <Location /$_/>
+        OtelTrace On
+        ProxyPass http://$upstreams->{$_}/
+    </Location>
+END
     return EdgespanTest::Httpd->new(%opt, http => <<"END")->start;
-    $exporter
+    $lines
     OtelServiceName Edge-httpd
-    <Location /live/>
-        OtelTrace On
-        ProxyPass http://$live/
-    </Location>
-    <Location /dead/>
-        OtelTrace On
-        ProxyPass http://$dead/
-    </Location>
+    $locations
 END
 }
 

@@ -17,7 +17,7 @@ use EdgespanTest;
 sub new {
     my ($class, %opt) = @_;
     my $self = $class->_new(module => 0, start_timeout => 90, %opt);
-    $self->{program} = interop_program($class->program);
+    $self->{program} = interop_program($self->program);
     return $self;
 }
 

@@ -9,6 +9,8 @@ use warnings;
 
 use parent 'EdgespanTest::InteropBackend';
 
+use JSON::PP ();
+
 use EdgespanTest;
 use EdgespanTest::Certificates;
 use EdgespanTest::Otlp;
@@ -105,14 +107,54 @@ sub validate {
 
 sub spans {
     my ($self, $trace_id) = @_;
+    $self->_read;
     return map { {
         parent => $_->{parent_span_id},
         error => $_->{status}{code} eq 'ERROR' ? 1 : 0,
         service => $_->{resource}{'service.name'},
         from => $_->{start} / 1e9, to => $_->{end} / 1e9,
-        %{$_}{qw(trace_id span_id name kind attrs)},
-    } } grep { $_->{trace_id} eq $trace_id }
-        EdgespanTest::Otlp::read_jsonl("$self->{prefix}/traces.json");
+        sampled => $_->{flags} & 1,
+        %{$_}{qw(trace_id span_id name kind attrs links trace_state)},
+    } } @{ $self->{traces}{$trace_id} // [] };
+}
+
+# As text.
+sub tree {
+    my ($self, $trace_id) = @_;
+    $self->_read;
+    return EdgespanTest::Otlp::tree($self->{traces}{$trace_id} // []);
+}
+
+# What has come to the file since the last time, by its trace.
+sub _read {
+    my ($self) = @_;
+    open my $fh, '<:raw', "$self->{prefix}/traces.json" or return;
+    seek $fh, $self->{read} // 0, 0;
+    while (my $line = <$fh>) {
+        # The Collector is still writing this one.
+        last unless $line =~ /\n\z/;
+        $self->{read} = tell $fh;
+        push @{ $self->{traces}{ $_->{trace_id} } }, $_
+            for EdgespanTest::Otlp::decode_json_body($line);
+    }
+    return;
+}
+
+# Returns when all that the Collector has acknowledged can be read: its file is in
+# the order of what it took.
+sub settle {
+    my ($self) = @_;
+    my $id = sprintf '%032x', ++$self->{settled};
+    my $now = int(time) . '000000000';
+    my $span = { traceId => $id, spanId => substr($id, 16), name => 'settle', kind => 1,
+        startTimeUnixNano => $now, endTimeUnixNano => $now };
+    my $answer = http_get($self->port_of('http'), '/v1/traces', method => 'POST',
+        headers => [ [ 'Content-Type' => 'application/json' ] ],
+        body => JSON::PP::encode_json(
+            { resourceSpans => [ { scopeSpans => [ { spans => [$span] } ] } ] }));
+    die "the Collector took no span: $answer->{raw}\n" unless $answer->{status} == 200;
+    wait_for(sub { $self->spans($id) }, 10, 'the Collector\'s file');
+    return;
 }
 
 1;

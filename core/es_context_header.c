@@ -1,0 +1,76 @@
+/* Which headers of a client are kept from upstreams. */
+
+#include "es_propagator.h"
+#include "es_str.h"
+
+/* Of every format in use, by its own documentation. A name that ends in "*" is a
+ * prefix. */
+static const char *const names[] = {
+    "traceparent", /* W3C */
+    "tracestate",
+    "baggage",
+    "b3", /* B3 */
+    "x-b3-*",
+    "uber-trace-id", /* Jaeger */
+    "uberctx-*",
+    "jaeger-baggage",
+    "jaeger-debug-id",
+    "x-amzn-trace-id", /* X-Ray */
+    "ot-tracer-*",     /* OpenTracing */
+    "ot-baggage-*",
+    "x-ot-span-context", /* LightStep */
+    "grpc-trace-bin",    /* OpenCensus */
+    "grpc-tags-bin",
+    "x-cloud-trace-context", /* Google Cloud */
+    "x-datadog-*",
+    "sw8*", /* SkyWalking */
+    "elastic-apm-traceparent",
+    "sentry-trace",
+    "newrelic",
+    "x-newrelic-*",
+    "x-dynatrace*",
+    "x-instana-*",
+    "correlation-context", /* Azure, before W3C Baggage */
+};
+
+static bool
+matches(es_str_t name, es_str_t row)
+{
+    if (row.data[row.len - 1] == '*') {
+        row.len--;
+        return name.len >= row.len && es_str_ieq(es_str(name.data, row.len), row);
+    }
+    return es_str_ieq(name, row);
+}
+
+bool
+es_is_context_header(es_str_t name)
+{
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        /* The first letter tells nearly all of a request's headers apart. */
+        if (name.len != 0 && (name.data[0] | 0x20) == names[i][0]
+            && matches(name, es_cstr(names[i]))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool
+es_trace_removes(const es_trace_t *trace, es_str_t name)
+{
+    const es_fields_t *fields = &trace->propagation->fields;
+    es_field_t field;
+
+    if (trace->trust != ES_TRUST_ON) {
+        return es_is_context_header(name);
+    }
+    if (!es_fields_may_have(fields, name)) {
+        return false;
+    }
+    field = es_field_find(name);
+    if (field == ES_FIELD_BAGGAGE && trace->allow == NULL) {
+        return false; /* it passes as it came */
+    }
+    return field != ES_FIELDS && (fields->which & ES_FIELD_BIT(field));
+}

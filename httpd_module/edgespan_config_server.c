@@ -1,0 +1,215 @@
+/* The directives of a server. */
+
+#include "edgespan_directives.h"
+
+#include "http_main.h"
+
+static edgespan_server_conf_t *
+server_conf(const cmd_parms *cmd)
+{
+    return ap_get_module_config(cmd->server->module_config, &edgespan_module);
+}
+
+/* -------------------------------------------------- exporters, resource --- */
+
+static const char *
+set_exporter_header(cmd_parms *cmd, es_exporter_config_t *exporter, const char *header, int file)
+{
+    const char *colon = strchr(header, ':'), *value;
+    es_error_t error;
+    es_str_t name;
+    bool ok;
+
+    /* The text may hold a secret: it is not shown. */
+    if (colon == NULL) {
+        return file ? "OtelExporter: \"header_file\" takes Name:path"
+                    : "OtelExporter: \"header\" takes Name:value";
+    }
+    for (value = colon + 1; *value == ' '; value++) {
+    }
+    name = es_str(header, (size_t) (colon - header));
+    ok = file ? es_exporter_header_file(exporter, name, es_cstr(value), &error)
+              : es_exporter_header(exporter, name, es_cstr(value), &error);
+    return ok ? NULL : edgespan_refuse(cmd, &error);
+}
+
+/* Is it the rest of a header's value that lacks quotes, "header=Name:Bearer" and
+ * "t0ken"? Options have other names: only what begins like one of them is shown. */
+static int
+is_cut_off(const char *arg, int behind_header)
+{
+    return behind_header && arg[strspn(arg, "abcdefghijklmnopqrstuvwxyz_")] != '=';
+}
+
+const char *
+edgespan_set_exporter(cmd_parms *cmd, void *dummy, int argc, char *const argv[])
+{
+    const char *problem = ap_check_cmd_context(cmd, GLOBAL_ONLY);
+    es_exporter_config_t *exporter;
+    int behind_header = 0;
+    es_error_t error;
+
+    (void) dummy;
+    if (problem != NULL) {
+        return problem;
+    }
+    if (argc == 0) {
+        return "OtelExporter takes a URL and any number of key=value";
+    }
+    if (!es_config_directory(edgespan_process.config, es_cstr(ap_server_root), &error)
+        || !es_config_exporter(edgespan_process.config, &exporter, &error)
+        || !es_exporter_option(exporter, ES_STR("endpoint"), es_cstr(argv[0]), &error)) {
+        return edgespan_refuse(cmd, &error);
+    }
+    for (int i = 1; i < argc; i++) {
+        const char *equals = strchr(argv[i], '=');
+        int file, header;
+
+        if (is_cut_off(argv[i], behind_header)) {
+            return "OtelExporter: a header with blanks takes quotes: \"header=Name:a value\"";
+        }
+        if (equals == NULL) {
+            return apr_psprintf(cmd->pool, "OtelExporter: \"%s\" is not key=value", argv[i]);
+        }
+        file = strncmp(argv[i], "header_file=", sizeof("header_file=") - 1) == 0;
+        header = strncmp(argv[i], "header=", sizeof("header=") - 1) == 0;
+        behind_header = header;
+        if (file || header) {
+            if ((problem = set_exporter_header(cmd, exporter, equals + 1, file)) != NULL) {
+                return problem;
+            }
+        } else if (!es_exporter_option(exporter, es_str(argv[i], (size_t) (equals - argv[i])),
+                                       es_cstr(equals + 1), &error)) {
+            return edgespan_refuse(cmd, &error);
+        }
+    }
+    return es_exporter_finish(exporter, &error) ? NULL : edgespan_refuse(cmd, &error);
+}
+
+const char *
+edgespan_set_service_name(cmd_parms *cmd, void *dummy, const char *name)
+{
+    const char *problem = ap_check_cmd_context(cmd, NOT_IN_DIR_CONTEXT);
+    edgespan_server_conf_t *conf = server_conf(cmd);
+    es_error_t error;
+    bool ok;
+
+    (void) dummy;
+    if (problem != NULL) {
+        return problem;
+    }
+    ok = cmd->server->is_virtual
+             ? es_config_resource(edgespan_process.config, es_cstr(name), &conf->resource, &error)
+             : es_config_service_name(edgespan_process.config, es_cstr(name), &error);
+    conf->resource_set = 1;
+    return ok ? NULL : edgespan_refuse(cmd, &error);
+}
+
+const char *
+edgespan_set_resource_attr(cmd_parms *cmd, void *dummy, const char *name, const char *value)
+{
+    const char *problem = ap_check_cmd_context(cmd, GLOBAL_ONLY);
+    es_error_t error;
+
+    (void) dummy;
+    if (problem != NULL) {
+        return problem;
+    }
+    if (!es_config_resource_attribute(edgespan_process.config, es_cstr(name), es_cstr(value),
+                                      &error)) {
+        return edgespan_refuse(cmd, &error);
+    }
+    return NULL;
+}
+
+/* ------------------------------------------------------------- sampling --- */
+
+const char *
+edgespan_set_override(cmd_parms *cmd, void *dummy, const char *path)
+{
+    const char *problem = ap_check_cmd_context(cmd, GLOBAL_ONLY);
+    es_error_t error;
+
+    (void) dummy;
+    if (problem != NULL) {
+        return problem;
+    }
+    if (!es_config_directory(edgespan_process.config, es_cstr(ap_server_root), &error)
+        || !es_config_override(edgespan_process.config, es_cstr(path), &error)) {
+        return edgespan_refuse(cmd, &error);
+    }
+    return NULL;
+}
+
+/* -------------------------------------------------------------- context --- */
+
+static const char *
+server_words(cmd_parms *cmd, const char *args, apr_array_header_t **words)
+{
+    const char *problem = ap_check_cmd_context(cmd, NOT_IN_DIR_CONTEXT);
+
+    return problem != NULL ? problem : edgespan_words(cmd, args, words);
+}
+
+const char *
+edgespan_set_propagators(cmd_parms *cmd, void *dummy, const char *args)
+{
+    apr_array_header_t *words;
+    const char *problem = server_words(cmd, args, &words);
+    es_error_t error;
+
+    (void) dummy;
+    if (problem != NULL) {
+        return problem;
+    }
+    return es_propagation_set(&server_conf(cmd)->propagation, EDGESPAN_WORDS(words), &error)
+               ? NULL
+               : edgespan_refuse(cmd, &error);
+}
+
+const char *
+edgespan_set_baggage_allow(cmd_parms *cmd, void *dummy, const char *args)
+{
+    apr_array_header_t *words;
+    const char *problem = server_words(cmd, args, &words);
+    es_error_t error;
+
+    (void) dummy;
+    if (problem != NULL) {
+        return problem;
+    }
+    return es_propagation_allow(&server_conf(cmd)->propagation, EDGESPAN_WORDS(words), &error)
+               ? NULL
+               : edgespan_refuse(cmd, &error);
+}
+
+const char *
+edgespan_set_trust_context(cmd_parms *cmd, void *dummy, const char *arg)
+{
+    const char *problem = ap_check_cmd_context(cmd, NOT_IN_DIR_CONTEXT);
+    const char *expression = edgespan_expression(arg);
+    edgespan_server_conf_t *conf = server_conf(cmd);
+    es_error_t error;
+
+    (void) dummy;
+    if (problem != NULL) {
+        return problem;
+    }
+    conf->trust_expr = NULL;
+    if (expression != NULL && edgespan_is_variable(expression)) {
+        conf->trusted = EDGESPAN_TRUST_VALUE;
+        return edgespan_compile_string(cmd, expression, &conf->trust_expr);
+    }
+    if (expression != NULL) {
+        conf->trusted = EDGESPAN_TRUST_CONDITION;
+        return edgespan_compile(cmd, expression, &conf->trust_expr);
+    }
+    conf->trusted = EDGESPAN_TRUST_CONSTANT;
+    if (!es_parse_trust(es_cstr(arg), &conf->trust, &error)) {
+        return apr_psprintf(cmd->pool,
+                            "%s: invalid value \"%s\": it is \"On\", \"Off\", \"Link\" or "
+                            "\"expr=\" with an expression",
+                            cmd->cmd->name, arg);
+    }
+    return NULL;
+}
