@@ -407,6 +407,9 @@ write_text(FILE *out, json_t *root)
 
     json_object_foreach(root, key, member)
     {
+        if (json_is_array(member) && json_array_size(member) == 0) {
+            continue;
+        }
         fputs(separator, out);
         write_lines(out, key, member);
         separator = "\n";
