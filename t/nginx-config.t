@@ -192,6 +192,52 @@ for my $d (@location) {
     };
 }
 
+# Directives of a server: [name, accepted values, [refused value, words]...]
+my $propagators = qr/: there are "tracecontext", "baggage", "b3", "b3multi", "jaeger", "xray", "none"/;
+my $key = qr/ is no key of baggage: it takes letters, digits and !#\$%&'\*\+-\.\^_`\|~/;
+my $alone = qr/^"none" stands alone, without other names/;
+my @server = (
+    [ 'otel_propagators', [ 'tracecontext', 'B3', 'none', 'xray b3 b3multi jaeger baggage',
+        'b3 b3', 'b3 ' x 20 ],
+        [ 'zipkin', qr/^unknown propagator "zipkin"$propagators/ ],
+        [ 'b3 ""', qr/^unknown propagator ""$propagators/ ],
+        [ 'b3,jaeger', qr/^unknown propagator "b3,jaeger"$propagators/ ],
+        [ 'none b3', $alone ], [ 'b3 None', $alone ] ],
+    [ 'otel_trust_context', [qw(on off link OFF $arg_x $arg_x$arg_y)],
+        map { [ qq{"$_"}, qr/^"$_" is not "on", "off" or "link"/ ] } 'maybe', '', '1' ],
+    [ 'otel_baggage_allow', [ 'a', 'user.id tenant', 'none', join ' ', map {"k$_"} 1 .. 99 ],
+        [ 'a none', $alone ],
+        map { [ qq{'$_'}, qr/^"\Q$_\E"$key/ ] } 'a b', '', 'a=b', "\xc3\xa9" ],
+);
+# And those of a location that are no rule of "if".
+my @place = (
+    [ 'otel_baggage_attr', [ 'a', 'user.id tenant', 'none' ],
+        map { [ qq{"$_"}, qr/^"\Q$_\E"$key/ ] } 'a b', '', 'a=b' ],
+    [ 'otel_response_header', [qw(off traceresponse server-timing Server-Timing)],
+        map { [ qq{"$_"}, qr/^"\Q$_\E" is not "off", "traceresponse" or "server-timing"/ ] }
+            'on', '', '\$arg_x' ],
+);
+
+for my $d ((map { [ @$_, 0 ] } @server), (map { [ @$_, 1 ] } @place)) {
+    my ($name, $values, @bad) = @$d;
+    my $in_location = pop @bad;
+    subtest $name => sub {
+        accepted("otel_exporter { $OK } otel_trace on; $name $_;") for @$values;
+        my $value = $values->[0];
+        my $inner = $in_location ? "$name $value;" : '';
+        accepted("otel_exporter { $OK } otel_trace on; $name $value; server { $name $value; "
+            . "location / { $inner } location \@c { $inner } }", 'in all contexts');
+        refused("$name $_->[0];", $_->[1]) for @bad;
+        refused("server {\n$name $value;\n$name $value;",
+            qr/^"$name" directive is duplicate/, 'twice');
+        refused("$name;", qr/^invalid number of arguments in "$name" directive/);
+        refused("server {\nlocation / {\nif (\$arg_y) {\n$name $value;",
+            qr/^"$name" directive is not allowed here/, '"if" in a location');
+        refused("server {\nlocation / {\n$name $value;",
+            qr/^"$name" directive is not allowed here/, 'a location') if !$in_location;
+    };
+}
+
 subtest 'otel_span_attr' => sub {
     accepted('otel_span_attr a b; otel_span_attr a c; otel_span_attr d $arg_x; '
         . 'otel_span_attr e "";');
@@ -203,7 +249,8 @@ subtest 'otel_span_attr' => sub {
 subtest 'unknown variables and directives' => sub {
     # These are nginx's own words, without a place.
     for my $text ('otel_trace $nosuch;', 'otel_sample_rate $nosuch;',
-        'otel_span_name $nosuch;', 'otel_span_attr a $nosuch;') {
+        'otel_span_name $nosuch;', 'otel_span_attr a $nosuch;',
+        'otel_trust_context $nosuch;') {
         my ($ok, $said) = $n->test($text);
         ok !$ok, $text;
         like $said, qr/\[emerg\] unknown "nosuch" variable/, 'says which';
@@ -238,6 +285,8 @@ subtest 'no exporter' => sub {
     accepted('server { otel_trace off; }', 'off');
     accepted('otel_trace_context propagate;',
         'headers alone make no spans: nothing to warn of');
+    accepted("otel_trust_context $_;", "nor where they are only removed: $_")
+        for qw(off link $arg_x);
 };
 
 subtest 'notices, once' => sub {
