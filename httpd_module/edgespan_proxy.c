@@ -182,8 +182,55 @@ end_try(const request_rec *r, const edgespan_request_t *request, int status)
     }
 }
 
+static es_str_t
+copy(apr_pool_t *p, es_str_t text)
+{
+    return es_str(apr_pmemdup(p, text.data, text.len), text.len);
+}
+
+/* Until the request ends and it is known whether it is kept. A subrequest's memory
+ * goes before that. */
 static void
-end_client_span(const request_rec *r, const edgespan_request_t *request)
+remember_client_span(request_rec *r, const es_http_t *http)
+{
+    const request_rec *initial = edgespan_initial_request(r);
+    edgespan_request_t *request = edgespan_request_of(initial);
+    apr_pool_t *p = initial->pool;
+    es_http_t *span;
+
+    if (request->upstream_spans == NULL) {
+        request->upstream_spans = apr_array_make(p, 1, sizeof(es_http_t));
+    }
+    span = apr_array_push(request->upstream_spans);
+    *span = *http;
+    if (r->main != NULL) {
+        es_http_try_t *tries = apr_pmemdup(p, http->tries, http->tries_count * sizeof(*tries));
+
+        for (unsigned i = 0; i < http->tries_count; i++) {
+            tries[i].peer_address = copy(p, tries[i].peer_address);
+        }
+        span->tries = tries;
+        span->span_id = apr_pmemdup(p, http->span_id, ES_SPAN_ID_LEN);
+        span->method = copy(p, http->method);
+        span->target = copy(p, http->target);
+        span->scheme = copy(p, http->scheme);
+        span->host = copy(p, http->host);
+        span->peer_address = copy(p, http->peer_address);
+    }
+}
+
+void
+edgespan_end_upstream_spans(const edgespan_request_t *initial)
+{
+    const apr_array_header_t *spans = initial->upstream_spans;
+
+    for (int i = 0; spans != NULL && i < spans->nelts; i++) {
+        es_trace_http(initial->trace, &APR_ARRAY_IDX(spans, i, es_http_t));
+    }
+}
+
+static void
+end_client_span(request_rec *r, const edgespan_request_t *request)
 {
     const edgespan_upstream_t *upstream = request->upstream;
     const es_http_try_t *tries = (const es_http_try_t *) upstream->tries->elts;
@@ -211,25 +258,29 @@ end_client_span(const request_rec *r, const edgespan_request_t *request)
         .tries_count = (unsigned) upstream->tries->nelts,
     };
 
-    es_trace_http(request->trace, &http);
+    if (es_trace_sampled(request->trace)) {
+        es_trace_http(request->trace, &http);
+    } else {
+        remember_client_span(r, &http);
+    }
 }
 
 /* --------------------------------------------------------------- hooks --- */
 
 /* NULL: nothing of this request is recorded. */
 static edgespan_request_t *
-sampled_request(const request_rec *r)
+recorded_request(const request_rec *r)
 {
     edgespan_request_t *request = edgespan_process.provider != NULL ? edgespan_request_of(r) : NULL;
 
-    return request != NULL && es_trace_sampled(request->trace) ? request : NULL;
+    return request != NULL && es_trace_recording(request->trace) ? request : NULL;
 }
 
 static int
 proxy_scheme_handler(request_rec *r, proxy_worker *worker, proxy_server_conf *conf, char *url,
                      const char *proxyhost, apr_port_t proxyport)
 {
-    edgespan_request_t *request = sampled_request(r);
+    edgespan_request_t *request = recorded_request(r);
     edgespan_upstream_t *upstream;
 
     (void) conf;
@@ -253,7 +304,7 @@ proxy_scheme_handler(request_rec *r, proxy_worker *worker, proxy_server_conf *co
 static edgespan_request_t *
 request_with_try(const request_rec *r)
 {
-    edgespan_request_t *request = sampled_request(r);
+    edgespan_request_t *request = recorded_request(r);
 
     return request != NULL && request->upstream != NULL && request->upstream->tries != NULL
                ? request

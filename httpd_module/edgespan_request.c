@@ -5,6 +5,8 @@
  *                    name the trace from here on
  *   fixups           all conditions can be evaluated: decides, injects; again
  *                    after each internal redirect
+ *   insert_filter    the response begins: decides what did not come so far, where
+ *                    the response is to tell of it
  *   log_transaction  ends the span; the authority for whatever came without the
  *                    hooks before (a malformed request, a 403, a cached answer)
  *
@@ -16,8 +18,8 @@
 /* ---------------------------------------------------------------- state --- */
 
 /* The request as the client sent it. */
-static request_rec *
-initial_request(request_rec *r)
+request_rec *
+edgespan_initial_request(request_rec *r)
 {
     while (r->main != NULL || r->prev != NULL) {
         r = r->main != NULL ? r->main : r->prev;
@@ -29,7 +31,7 @@ initial_request(request_rec *r)
 static es_trace_t *
 trace_of(request_rec *r)
 {
-    const edgespan_request_t *initial = edgespan_request_of(initial_request(r));
+    const edgespan_request_t *initial = edgespan_request_of(edgespan_initial_request(r));
 
     return initial != NULL ? initial->trace : NULL;
 }
@@ -76,7 +78,7 @@ enter(request_rec *r)
     if (request != NULL) {
         return request;
     }
-    initial = initial_request(r);
+    initial = edgespan_initial_request(r);
     request = edgespan_request_of(initial);
     if (request == NULL) {
         request = attach(initial, start_trace(initial));
@@ -130,8 +132,8 @@ edgespan_evaluate(request_rec *r, const ap_expr_info_t *expr)
     return error == NULL ? value : NULL;
 }
 
-static bool
-is_true(request_rec *r, const ap_expr_info_t *condition)
+bool
+edgespan_is_true(request_rec *r, const ap_expr_info_t *condition)
 {
     const char *error = NULL;
     int result = ap_expr_exec(r, condition, &error);
@@ -147,7 +149,7 @@ is_on(request_rec *r, const edgespan_dir_conf_t *conf)
     case EDGESPAN_TRACE_ON:
         return true;
     case EDGESPAN_TRACE_CONDITION:
-        return is_true(r, conf->trace_expr);
+        return edgespan_is_true(r, conf->trace_expr);
     case EDGESPAN_TRACE_VALUE:
         return es_is_true(es_cstr(edgespan_evaluate(r, conf->trace_expr)));
     default:
@@ -179,21 +181,23 @@ threshold(request_rec *r, const edgespan_dir_conf_t *conf)
 static void
 join(request_rec *r, es_trace_t *trace, unsigned mode)
 {
-    const apr_array_header_t *headers = apr_table_elts(r->headers_in);
-    const es_propagation_t *propagation = &edgespan_server_conf(r)->propagation;
-    es_carrier_t carrier;
-
-    if (trace->joined || !(mode & ES_CONTEXT_EXTRACT)) {
-        es_trace_join(trace, propagation, ES_TRUST_ON, NULL);
-        return;
+    if (!trace->joined) {
+        edgespan_join(r, trace, edgespan_trust(r), mode);
     }
-    es_carrier_init(&carrier, trace, propagation);
-    for (int i = 0; i < headers->nelts; i++) {
-        const apr_table_entry_t *header = &APR_ARRAY_IDX(headers, i, apr_table_entry_t);
+}
 
-        es_carrier_add(&carrier, es_cstr(header->key), es_cstr(header->val));
+/* The place takes no part, but a client that is not believed shall not get its
+ * headers past it. The ids are fixed with that: an internal redirect may lead to
+ * where they are needed, and by then the headers are gone. */
+static void
+join_stranger(request_rec *r)
+{
+    const es_trace_t *trace = trace_of(r);
+    es_trust_t trust;
+
+    if ((trace == NULL || !trace->joined) && (trust = edgespan_trust(r)) != ES_TRUST_ON) {
+        edgespan_join(r, enter(r)->trace, trust, ES_CONTEXT_EXTRACT);
     }
-    es_trace_join(trace, propagation, ES_TRUST_ON, &carrier);
 }
 
 static edgespan_request_t *
@@ -218,91 +222,6 @@ join_and_decide(request_rec *r)
     return request;
 }
 
-/* -------------------------------------------------------------- showing --- */
-
-static void
-show(request_rec *r, const char *name, const char *value)
-{
-    apr_table_setn(r->subprocess_env, name, value);
-    apr_table_setn(r->notes, name, value);
-}
-
-static char *
-hex(apr_pool_t *p, const uint8_t *bytes, size_t len)
-{
-    char *text = apr_palloc(p, 2 * len + 1);
-
-    es_hex(text, bytes, len);
-    text[2 * len] = '\0';
-    return text;
-}
-
-/* For LogFormat, ErrorLogFormat, expressions and scripts. Again for each
- * request_rec: an internal redirect renames what is in the environment. */
-static void
-show_ids(request_rec *r, edgespan_request_t *request)
-{
-    const es_trace_t *trace = request->trace;
-    bool parent_sampled = trace->has_parent && (trace->parent.flags & ES_FLAG_SAMPLED);
-
-    if (request->named) {
-        return;
-    }
-    request->named = 1;
-
-    show(r, "OTEL_TRACE_ID", hex(r->pool, trace->span.trace_id, ES_TRACE_ID_LEN));
-    show(r, "OTEL_SPAN_ID", hex(r->pool, trace->span.span_id, ES_SPAN_ID_LEN));
-    show(r, "OTEL_PARENT_SAMPLED", parent_sampled ? "1" : "0");
-    if (trace->has_parent) {
-        show(r, "OTEL_PARENT_ID", hex(r->pool, trace->parent.span_id, ES_SPAN_ID_LEN));
-    }
-}
-
-/* `upstream_id` is NULL if there is no upstream. */
-static void
-show_decision(request_rec *r, edgespan_request_t *request, const uint8_t *upstream_id)
-{
-    const es_trace_t *trace = request->trace;
-    char *traceparent = apr_palloc(r->pool, ES_TRACEPARENT_LEN + 1);
-
-    es_trace_traceparent(trace, upstream_id != NULL ? upstream_id : trace->span.span_id,
-                         traceparent);
-    traceparent[ES_TRACEPARENT_LEN] = '\0';
-
-    show(r, "OTEL_SAMPLED", es_trace_sampled(trace) ? "1" : "0");
-    show(r, "OTEL_TRACE_FLAGS", hex(r->pool, &trace->span.flags, 1));
-    show(r, "OTEL_TRACEPARENT", traceparent);
-    if (upstream_id != NULL) {
-        show(r, "OTEL_UPSTREAM_SPAN_ID", hex(r->pool, upstream_id, ES_SPAN_ID_LEN));
-    }
-    request->shown = 1;
-}
-
-/* ------------------------------------------------------------ injecting --- */
-
-/* What CGI, FastCGI and mod_proxy send is made of headers_in. The decision is
- * shown and fixed with that. */
-static void
-inject(request_rec *r, es_trace_t *trace, const uint8_t *span_id)
-{
-    es_header_t headers[ES_INJECT_MAX];
-    unsigned count;
-
-    es_trace_seal(trace);
-    count = es_trace_inject(trace, span_id, headers);
-
-    for (unsigned i = 0; i < count; i++) {
-        const char *name = apr_pstrmemdup(r->pool, headers[i].name.data, headers[i].name.len);
-
-        if (headers[i].value.len == 0) {
-            apr_table_unset(r->headers_in, name);
-        } else {
-            apr_table_setn(r->headers_in, name,
-                           apr_pstrmemdup(r->pool, headers[i].value.data, headers[i].value.len));
-        }
-    }
-}
-
 /* A subrequest has no span of its own: it only matters when it is proxied. Its
  * headers are its parent's, which is to keep its own id in them. */
 static void
@@ -315,8 +234,9 @@ inject_subrequest(request_rec *r, es_trace_t *trace)
     }
     request = attach(r, trace);
     if (context_mode(edgespan_dir_conf(r), 1) & ES_CONTEXT_INJECT) {
+        es_trace_seal(trace);
         r->headers_in = apr_table_copy(r->pool, r->headers_in);
-        inject(r, trace, edgespan_upstream_id(r, request));
+        edgespan_inject(r, trace, edgespan_upstream_id(r, request));
     }
 }
 
@@ -325,15 +245,20 @@ inject_subrequest(request_rec *r, es_trace_t *trace)
 int
 edgespan_header_parser(request_rec *r)
 {
-    const edgespan_dir_conf_t *conf;
+    const edgespan_dir_conf_t *conf = edgespan_dir_conf(r);
     edgespan_request_t *request;
 
-    if (edgespan_process.provider == NULL || !takes_part(conf = edgespan_dir_conf(r))) {
-        return DECLINED;
+    if (edgespan_process.provider == NULL) {
+        if (edgespan_trust(r) != ES_TRUST_ON) {
+            edgespan_remove_context(r);
+        }
+    } else if (takes_part(conf)) {
+        request = enter(r);
+        join(r, request->trace, context_mode(conf, records(conf)));
+        edgespan_show_ids(r, request);
+    } else {
+        join_stranger(r);
     }
-    request = enter(r);
-    join(r, request->trace, context_mode(conf, records(conf)));
-    show_ids(r, request);
     return DECLINED;
 }
 
@@ -366,12 +291,33 @@ edgespan_fixups(request_rec *r)
     if (edgespan_is_proxied(r)) {
         upstream_id = edgespan_upstream_id(r, request);
     }
-    show_ids(r, request);
-    show_decision(r, request, upstream_id);
+    edgespan_show_ids(r, request);
+    edgespan_show_decision(r, request, upstream_id);
     if (context_mode(edgespan_dir_conf(r), 1) & ES_CONTEXT_INJECT) {
-        inject(r, trace, upstream_id != NULL ? upstream_id : trace->span.span_id);
+        edgespan_inject(r, trace, upstream_id != NULL ? upstream_id : trace->span.span_id);
     }
     return DECLINED;
+}
+
+/* Also for what came without fixups, an error or a cached answer. */
+void
+edgespan_insert_filter(request_rec *r)
+{
+    const edgespan_dir_conf_t *conf = edgespan_dir_conf(r);
+    const edgespan_request_t *request;
+    const es_trace_t *trace;
+
+    if (edgespan_process.provider == NULL || r->main != NULL) {
+        return;
+    }
+    request = edgespan_request_of(r);
+    if ((request == NULL || !request->decided) && edgespan_filters(conf) && takes_part(conf)) {
+        join_and_decide(r);
+    }
+    trace = trace_of(r);
+    if (trace != NULL && trace->decided) {
+        edgespan_add_filters(r, edgespan_request_of(edgespan_initial_request(r)));
+    }
 }
 
 /* `r` is the request as the client sent it. */
@@ -399,10 +345,10 @@ edgespan_log_transaction(request_rec *r)
     es_trace_seal(trace);
     request = attach(last, trace);
     if (!request->shown) {
-        show_ids(last, request);
-        show_decision(last, request, NULL);
+        edgespan_show_ids(last, request);
+        edgespan_show_decision(last, request, NULL);
     }
-    if (es_trace_sampled(trace)) {
+    if (es_trace_recording(trace)) {
         edgespan_end_server_span(r, last, trace);
     }
     return DECLINED;

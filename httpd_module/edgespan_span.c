@@ -101,43 +101,72 @@ set_result(const request_rec *last, es_http_t *http)
     }
 }
 
+/* The user's, then the members of baggage that are wanted. */
 static void
-set_attributes(request_rec *r, es_http_t *http)
+set_attributes(request_rec *r, const es_trace_t *trace, es_http_t *http)
 {
     const apr_array_header_t *list = edgespan_dir_conf(r)->attributes;
+    const apr_array_header_t *keys = edgespan_dir_conf(r)->baggage_keys;
+    int user_count = list != NULL ? list->nelts : 0;
+    int baggage_count = keys != NULL && trace->baggage.len != 0 ? keys->nelts : 0;
     es_attribute_t *attributes;
 
-    if (list == NULL) {
+    if (user_count + baggage_count == 0) {
         return;
     }
-    attributes = apr_palloc(r->pool, (apr_size_t) list->nelts * sizeof(*attributes));
-    for (int i = 0; i < list->nelts; i++) {
+    attributes =
+        apr_palloc(r->pool, (apr_size_t) (user_count + baggage_count) * sizeof(*attributes));
+    for (int i = 0; i < user_count; i++) {
         const edgespan_attribute_t *attribute = &APR_ARRAY_IDX(list, i, edgespan_attribute_t);
 
         attributes[i].key = es_cstr(attribute->key);
         attributes[i].value = es_cstr(edgespan_evaluate(r, attribute->value));
     }
     http->attributes = attributes;
-    http->attributes_count = (unsigned) list->nelts;
+    http->attributes_count = (unsigned) user_count;
+    if (baggage_count != 0) {
+        const es_names_t names = {(const es_str_t *) keys->elts, (unsigned) keys->nelts};
+
+        http->attributes_count =
+            es_trace_baggage_attributes(trace, &names, attributes, http->attributes_count);
+    }
+}
+
+/* What the head dropped may be kept for how it ended. */
+static bool
+is_kept(request_rec *last, es_trace_t *trace, const es_http_t *http)
+{
+    bool kept = es_trace_keep(trace, http);
+
+    if (trace->keep != ES_KEEP_NOT) {
+        edgespan_show_why(last, trace);
+    }
+    return kept;
 }
 
 void
-edgespan_end_server_span(request_rec *r, request_rec *last, const es_trace_t *trace)
+edgespan_end_server_span(request_rec *r, request_rec *last, es_trace_t *trace)
 {
     const edgespan_dir_conf_t *conf = edgespan_dir_conf(last);
+    const edgespan_request_t *initial = edgespan_request_of(r);
     es_http_t http = {
         .kind = ES_KIND_SERVER,
         .resource = edgespan_server_conf(r)->resource,
+        .first_byte_mono_ns = initial->first_byte_mono_ns,
         .end_mono_ns = es_mono_ns(),
         .request_body_size = -1,
         .response_body_size = -1,
     };
 
-    set_request(r, &http);
     set_result(last, &http);
-    set_attributes(last, &http);
+    if (!es_trace_sampled(trace) && !is_kept(last, trace, &http)) {
+        return;
+    }
+    set_request(r, &http);
+    set_attributes(last, trace, &http);
     if (conf->span_name != NULL) {
         http.name = es_cstr(edgespan_evaluate(last, conf->span_name));
     }
     es_trace_http(trace, &http);
+    edgespan_end_upstream_spans(initial);
 }

@@ -6,7 +6,8 @@ static void
 register_hooks(apr_pool_t *p)
 {
     /* Who may still change where a request goes: mod_dir by a fast redirect,
-     * mod_rewrite by [P], mod_headers what is sent upstream. */
+     * mod_rewrite by [P]; mod_headers what is sent upstream: our headers are the last
+     * word on the context. */
     static const char *const fixups_before[] = {"mod_dir.c", "mod_rewrite.c", "mod_headers.c",
                                                 NULL};
 
@@ -22,12 +23,16 @@ register_hooks(apr_pool_t *p)
     ap_hook_header_parser(edgespan_header_parser, NULL, NULL, APR_HOOK_FIRST);
     ap_hook_fixups(edgespan_fixups, fixups_before, NULL, APR_HOOK_REALLY_LAST);
 
+    ap_hook_insert_filter(edgespan_insert_filter, NULL, NULL, APR_HOOK_LAST);
+    ap_hook_insert_error_filter(edgespan_insert_filter, NULL, NULL, APR_HOOK_LAST);
+
     ap_hook_handler(edgespan_status_handler, NULL, NULL, APR_HOOK_MIDDLE);
 
     /* Before mod_log_config, which is to find OTEL_... in place. */
     ap_hook_log_transaction(edgespan_log_transaction, NULL, NULL, APR_HOOK_REALLY_FIRST);
 
     edgespan_proxy_filters();
+    edgespan_response_filters();
 }
 
 module AP_MODULE_DECLARE_DATA edgespan_module = {

@@ -5,6 +5,9 @@
  *   edgespan_config*.c   directives (edgespan_directives.h)
  *   edgespan_process.c   shared memory, start and stop of tracing in a child
  *   edgespan_request.c   a request's way: join, decide, inject, end
+ *   edgespan_context.c   headers of the context, and whom to believe
+ *   edgespan_environment.c  OTEL_... in the environment and in the notes
+ *   edgespan_response.c  the response: its first byte, a header for the client
  *   edgespan_proxy.c     mod_proxy: the tries of an upstream
  *   edgespan_span.c      what a request says in its SERVER span
  *   edgespan_status.c    SetHandler otel-status
@@ -147,6 +150,12 @@ typedef struct {
     unsigned int shown : 1;        /* and the decision, OTEL_SAMPLED ... */
     unsigned int truncated : 1;    /* the upstream ended before its response */
     unsigned int unanswered : 1;   /* httpd closed the connection instead of a response */
+
+    /* Of the request as the client sent it. */
+    unsigned int timed : 1;             /* a filter waits for the first byte */
+    uint64_t first_byte_mono_ns;        /* 0: none was sent, or it was not timed */
+    apr_array_header_t *upstream_spans; /* of es_http_t, until it is known whether they
+                                           are kept; NULL: none */
 } edgespan_request_t;
 
 /* NULL: it has none. */
@@ -158,10 +167,54 @@ edgespan_request_of(const request_rec *r)
 
 int edgespan_header_parser(request_rec *r);
 int edgespan_fixups(request_rec *r);
+void edgespan_insert_filter(request_rec *r);
 int edgespan_log_transaction(request_rec *r);
+
+/* The request as the client sent it. */
+request_rec *edgespan_initial_request(request_rec *r);
 
 /* NULL if it cannot be evaluated. */
 const char *edgespan_evaluate(request_rec *r, const ap_expr_info_t *expr);
+bool edgespan_is_true(request_rec *r, const ap_expr_info_t *condition);
+
+/* ------------------------------------------------------------- context --- */
+
+es_trust_t edgespan_trust(request_rec *r);
+
+/* Fixes the ids. `mode` is of ES_CONTEXT_...; a client that is not believed loses
+ * its headers. */
+void edgespan_join(request_rec *r, es_trace_t *trace, es_trust_t trust, unsigned mode);
+
+/* Headers of all formats. */
+void edgespan_remove_context(request_rec *r);
+
+/* The decision is sealed already. */
+void edgespan_inject(request_rec *r, const es_trace_t *trace, const uint8_t *span_id);
+
+/* --------------------------------------------------------- environment --- */
+
+void edgespan_show_ids(request_rec *r, edgespan_request_t *request);
+
+/* Seals the decision. `upstream_id` is NULL if there is no upstream. */
+void edgespan_show_decision(request_rec *r, edgespan_request_t *request,
+                            const uint8_t *upstream_id);
+
+/* OTEL_DECISION, again when the request was kept at its end. */
+void edgespan_show_why(request_rec *r, const es_trace_t *trace);
+
+/* ------------------------------------------------------------ response --- */
+
+void edgespan_response_filters(void);
+
+/* May requests of this place need the filters? */
+static inline bool
+edgespan_filters(const edgespan_dir_conf_t *conf)
+{
+    return conf->response > ES_RESPONSE_NONE || (conf->sampling.given & ES_GIVEN_KEEP);
+}
+
+/* For a request that is decided. */
+void edgespan_add_filters(request_rec *r, edgespan_request_t *initial);
 
 /* ----------------------------------------------------------- upstreams --- */
 
@@ -176,6 +229,9 @@ int edgespan_is_proxied(const request_rec *r);
  * the same. */
 const uint8_t *edgespan_upstream_id(request_rec *r, edgespan_request_t *request);
 
+/* Writes the CLIENT spans of a request that is kept. */
+void edgespan_end_upstream_spans(const edgespan_request_t *initial);
+
 /* -------------------------------------------------------------- status --- */
 
 /* Reads along with core's SetHandler. */
@@ -186,7 +242,8 @@ int edgespan_status_handler(request_rec *r);
 /* --------------------------------------------------------------- spans --- */
 
 /* Ends the SERVER span of `r`, the request as the client sent it; `last` is
- * where internal redirects led, `r` itself without one. */
-void edgespan_end_server_span(request_rec *r, request_rec *last, const es_trace_t *trace);
+ * where internal redirects led, `r` itself without one. If it was not sampled: only
+ * if it is kept, and with it the CLIENT spans. */
+void edgespan_end_server_span(request_rec *r, request_rec *last, es_trace_t *trace);
 
 #endif

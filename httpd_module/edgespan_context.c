@@ -1,0 +1,132 @@
+/* Headers of the context: read, sent on, kept from upstreams.
+ *
+ * What CGI, FastCGI and mod_proxy send is made of headers_in, which subrequests and
+ * internal redirects share. A client that is not believed has its headers taken out
+ * as soon as it is known which server it is for: whatever runs from there on, be it
+ * RequestHeader or an authorizer, finds none of them. */
+
+#include "mod_edgespan.h"
+
+/* --------------------------------------------------------------- trust --- */
+
+static es_trust_t
+trust_by_value(request_rec *r, const char *value)
+{
+    es_trust_t trust;
+    es_error_t error;
+
+    if (value != NULL && es_parse_trust(es_cstr(value), &trust, &error)) {
+        return trust;
+    }
+    ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
+                  "edgespan: the variable of OtelTrustContext gives \"%s\", which is none of "
+                  "\"on\", \"off\" and \"link\": the client is not believed",
+                  value != NULL ? ap_escape_logitem(r->pool, value) : "");
+    return ES_TRUST_OFF;
+}
+
+es_trust_t
+edgespan_trust(request_rec *r)
+{
+    const edgespan_server_conf_t *conf = edgespan_server_conf(r);
+
+    switch (conf->trusted) {
+    case EDGESPAN_TRUST_CONSTANT:
+        return conf->trust;
+    case EDGESPAN_TRUST_CONDITION:
+        return edgespan_is_true(r, conf->trust_expr) ? ES_TRUST_ON : ES_TRUST_OFF;
+    case EDGESPAN_TRUST_VALUE:
+        return trust_by_value(r, edgespan_evaluate(r, conf->trust_expr));
+    default:
+        return ES_TRUST_ON;
+    }
+}
+
+/* ------------------------------------------------------------- removing --- */
+
+static bool
+is_removed(const es_trace_t *trace, const char *name)
+{
+    return trace != NULL ? es_trace_removes(trace, es_cstr(name))
+                         : es_is_context_header(es_cstr(name));
+}
+
+/* NULL: those of all formats. The table stays the same, because others share it. It
+ * is built anew: to take out one by one would take the square of their number. */
+static void
+remove_headers(request_rec *r, const es_trace_t *trace)
+{
+    const apr_array_header_t *headers = apr_table_elts(r->headers_in);
+    int i;
+
+    for (i = 0; i < headers->nelts; i++) {
+        if (is_removed(trace, APR_ARRAY_IDX(headers, i, apr_table_entry_t).key)) {
+            break;
+        }
+    }
+    if (i == headers->nelts) {
+        return;
+    }
+    headers = apr_array_copy(r->pool, headers);
+    apr_table_clear(r->headers_in);
+    for (i = 0; i < headers->nelts; i++) {
+        const apr_table_entry_t *header = &APR_ARRAY_IDX(headers, i, apr_table_entry_t);
+
+        if (!is_removed(trace, header->key)) {
+            apr_table_addn(r->headers_in, header->key, header->val);
+        }
+    }
+}
+
+void
+edgespan_remove_context(request_rec *r)
+{
+    remove_headers(r, NULL);
+}
+
+/* -------------------------------------------------------------- joining --- */
+
+static void
+read_headers(const request_rec *r, es_carrier_t *carrier)
+{
+    const apr_array_header_t *headers = apr_table_elts(r->headers_in);
+
+    for (int i = 0; i < headers->nelts; i++) {
+        const apr_table_entry_t *header = &APR_ARRAY_IDX(headers, i, apr_table_entry_t);
+
+        es_carrier_add(carrier, es_cstr(header->key), es_cstr(header->val));
+    }
+}
+
+void
+edgespan_join(request_rec *r, es_trace_t *trace, es_trust_t trust, unsigned mode)
+{
+    const es_propagation_t *propagation = &edgespan_server_conf(r)->propagation;
+    es_carrier_t carrier;
+
+    if (trust != ES_TRUST_OFF && (mode & ES_CONTEXT_EXTRACT)) {
+        es_carrier_init(&carrier, trace, propagation);
+        read_headers(r, &carrier);
+        es_trace_join(trace, propagation, trust, &carrier);
+    } else {
+        es_trace_join(trace, propagation, trust, NULL);
+    }
+    if (trust != ES_TRUST_ON) {
+        edgespan_remove_context(r);
+    }
+}
+
+/* ------------------------------------------------------------ injecting --- */
+
+void
+edgespan_inject(request_rec *r, const es_trace_t *trace, const uint8_t *span_id)
+{
+    es_header_t headers[ES_INJECT_MAX];
+    unsigned count = es_trace_inject(trace, span_id, headers);
+
+    remove_headers(r, trace);
+    for (unsigned i = 0; i < count; i++) {
+        apr_table_setn(r->headers_in, headers[i].name.data,
+                       apr_pstrmemdup(r->pool, headers[i].value.data, headers[i].value.len));
+    }
+}

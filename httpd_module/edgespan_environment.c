@@ -1,0 +1,112 @@
+/* What is shown of a trace: OTEL_... in the environment and in the notes, for
+ * LogFormat, ErrorLogFormat, expressions and scripts. Each request_rec has its own:
+ * an internal redirect renames what is in the environment. */
+
+#include "mod_edgespan.h"
+
+static void
+show(request_rec *r, const char *name, const char *value)
+{
+    apr_table_setn(r->subprocess_env, name, value);
+    apr_table_setn(r->notes, name, value);
+}
+
+/* Some who read the environment fall over a NULL in it. */
+static void
+show_text(request_rec *r, const char *name, es_str_t text)
+{
+    show(r, name, text.len != 0 ? apr_pstrmemdup(r->pool, text.data, text.len) : "");
+}
+
+static char *
+hex(apr_pool_t *p, const uint8_t *bytes, size_t len)
+{
+    char *text = apr_palloc(p, 2 * len + 1);
+
+    es_hex(text, bytes, len);
+    text[2 * len] = '\0';
+    return text;
+}
+
+/* "user-id" is OTEL_BAGGAGE_USER_ID: a shell can name that. Keys are ASCII. */
+static const char *
+baggage_name(apr_pool_t *p, es_str_t key)
+{
+    static const char prefix[] = "OTEL_BAGGAGE_";
+    char *name = apr_palloc(p, sizeof(prefix) + key.len);
+    char *end = name + sizeof(prefix) - 1;
+
+    memcpy(name, prefix, sizeof(prefix) - 1);
+    for (size_t i = 0; i < key.len; i++) {
+        char c = key.data[i];
+
+        if (c >= 'a' && c <= 'z') {
+            c -= 'a' - 'A';
+        } else if (!(c >= 'A' && c <= 'Z') && !(c >= '0' && c <= '9')) {
+            c = '_';
+        }
+        *end++ = c;
+    }
+    *end = '\0';
+    return name;
+}
+
+static void
+show_baggage(request_rec *r, const es_trace_t *trace)
+{
+    es_attribute_t member;
+    size_t at = 0;
+
+    while (es_trace_baggage_next(trace, &at, &member)) {
+        show_text(r, baggage_name(r->pool, member.key), member.value);
+    }
+}
+
+void
+edgespan_show_ids(request_rec *r, edgespan_request_t *request)
+{
+    const es_trace_t *trace = request->trace;
+    bool parent_sampled = trace->has_parent && (trace->parent.flags & ES_FLAG_SAMPLED);
+
+    if (request->named) {
+        return;
+    }
+    request->named = 1;
+
+    show(r, "OTEL_TRACE_ID", hex(r->pool, trace->span.trace_id, ES_TRACE_ID_LEN));
+    show(r, "OTEL_SPAN_ID", hex(r->pool, trace->span.span_id, ES_SPAN_ID_LEN));
+    show(r, "OTEL_PARENT_SAMPLED", parent_sampled ? "1" : "0");
+    if (trace->has_parent) {
+        show(r, "OTEL_PARENT_ID", hex(r->pool, trace->parent.span_id, ES_SPAN_ID_LEN));
+    }
+    show_baggage(r, trace);
+}
+
+void
+edgespan_show_why(request_rec *r, const es_trace_t *trace)
+{
+    char text[ES_DECISION_TEXT];
+
+    show_text(r, "OTEL_DECISION", es_trace_decision(trace, text));
+}
+
+void
+edgespan_show_decision(request_rec *r, edgespan_request_t *request, const uint8_t *upstream_id)
+{
+    es_trace_t *trace = request->trace;
+    char *traceparent = apr_palloc(r->pool, ES_TRACEPARENT_LEN + 1);
+
+    es_trace_seal(trace);
+    es_trace_traceparent(trace, upstream_id != NULL ? upstream_id : trace->span.span_id,
+                         traceparent);
+    traceparent[ES_TRACEPARENT_LEN] = '\0';
+
+    show(r, "OTEL_SAMPLED", es_trace_sampled(trace) ? "1" : "0");
+    show(r, "OTEL_TRACE_FLAGS", hex(r->pool, &trace->span.flags, 1));
+    show(r, "OTEL_TRACEPARENT", traceparent);
+    if (upstream_id != NULL) {
+        show(r, "OTEL_UPSTREAM_SPAN_ID", hex(r->pool, upstream_id, ES_SPAN_ID_LEN));
+    }
+    edgespan_show_why(r, trace);
+    request->shown = 1;
+}
