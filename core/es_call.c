@@ -244,9 +244,36 @@ es_call_destroy(es_call_t *call)
     free(call);
 }
 
+/* From 7.83 on, before 8.1.1, libcurl takes a response that begins with a folded
+ * header for more of the last header that the handle had, which is freed (curl's
+ * issue 11101). There a handle is good for one request. */
+static bool
+keeps_last_header(void)
+{
+    unsigned version = curl_version_info(CURLVERSION_NOW)->version_num;
+
+    return version >= 0x075300 && version < 0x080101;
+}
+
+static bool
+renew(es_call_t *call)
+{
+    CURL *fresh = curl_easy_init();
+
+    if (fresh == NULL) {
+        return false;
+    }
+    curl_easy_cleanup(call->easy);
+    call->easy = fresh;
+    return true;
+}
+
 bool
 es_call_prepare(es_call_t *call, const es_request_t *request)
 {
+    if (keeps_last_header() && !renew(call)) {
+        return false;
+    }
     call->request = *request;
     call->headers.length = 0;
     call->body.length = 0;

@@ -23,32 +23,42 @@ is_plain_text(es_str_t value)
     return es_utf8_measure(value, value.len).size == value.len;
 }
 
+/* The attribute of that key, which may be there already. */
 static es_resource_attribute_t *
 add(es_config_t *config, const char *key)
 {
-    es_resource_attribute_t *attribute = &config->detected[config->detected_count];
+    es_resource_attribute_t *end = &config->detected[config->detected_count];
 
+    for (es_resource_attribute_t *at = config->detected; at < end; at++) {
+        if (strcmp(at->key, key) == 0) {
+            return at;
+        }
+    }
     if (config->detected_count == ES_DETECTED_MAX
-        || (attribute->key = es_str_dup(es_cstr(key))) == NULL) {
+        || (end->key = es_str_dup(es_cstr(key))) == NULL) {
         return NULL;
     }
     config->detected_count++;
-    return attribute;
+    return end;
 }
 
 void
 es_detected(es_config_t *config, const char *key, es_str_t value)
 {
     es_resource_attribute_t *attribute;
+    char *copy;
 
     value = es_str_trim(value);
-    if (value.len == 0 || value.len > ES_DETECT_VALUE_MAX || !is_plain_text(value)) {
+    if (value.len == 0 || value.len > ES_DETECT_VALUE_MAX || !is_plain_text(value)
+        || (copy = es_str_dup(value)) == NULL) {
         return;
     }
-    if ((attribute = add(config, key)) != NULL && (attribute->value = es_str_dup(value)) == NULL) {
-        free(attribute->key);
-        config->detected_count--;
+    if ((attribute = add(config, key)) == NULL) {
+        free(copy);
+        return;
     }
+    free(attribute->value);
+    attribute->value = copy;
 }
 
 es_str_t

@@ -18,7 +18,8 @@ void es_detect(es_config_t *config, const char *root);
 
 #define ES_DETECT_VALUE_MAX 255
 
-/* One attribute; a value that is empty, too long or no plain text is left out. */
+/* One attribute, of several with one key the last; a value that is empty, too long
+ * or no plain text is left out. */
 void es_detected(es_config_t *config, const char *key, es_str_t value);
 
 /* The beginning of a file, NUL-terminated; "" if it cannot be read. */

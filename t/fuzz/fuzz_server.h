@@ -132,38 +132,36 @@ fuzz_pool_alloc(void *data, size_t size)
 
 /* ------------------------------------------------------------ messages --- */
 
-/* Every string of a message, and of those within it, is valid UTF-8: what is not
- * makes a collector refuse the whole batch. */
-static inline void
-fuzz_check_strings(const ProtobufCMessage *message)
+/* Is every string of a message, and of those within it, valid UTF-8? One that is
+ * not makes a collector refuse the whole batch. */
+static inline bool
+fuzz_has_utf8(const ProtobufCMessage *message)
 {
     for (unsigned i = 0; i < message->descriptor->n_fields; i++) {
         const ProtobufCFieldDescriptor *field = &message->descriptor->fields[i];
         const char *at = (const char *) message + field->offset;
+        const void *quantifier = (const char *) message + field->quantifier_offset;
         bool repeated = field->label == PROTOBUF_C_LABEL_REPEATED;
-        size_t count =
-            repeated ? *(const size_t *) ((const char *) message + field->quantifier_offset) : 1;
+        size_t count = repeated ? *(const size_t *) quantifier : 1;
 
-        if ((field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF)
-            && *(const uint32_t *) ((const char *) message + field->quantifier_offset)
-                   != field->id) {
+        if ((field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) != 0
+            && *(const uint32_t *) quantifier != field->id) {
+            continue;
+        }
+        if (field->type != PROTOBUF_C_TYPE_STRING && field->type != PROTOBUF_C_TYPE_MESSAGE) {
             continue;
         }
         for (size_t n = 0; n < count; n++) {
-            if (field->type == PROTOBUF_C_TYPE_STRING) {
-                fuzz_assert(fuzz_is_utf8(
-                    es_cstr(repeated ? (*(char *const *const *) at)[n] : *(char *const *) at)));
-            } else if (field->type == PROTOBUF_C_TYPE_MESSAGE) {
-                const ProtobufCMessage *inner =
-                    repeated ? (*(const ProtobufCMessage *const *const *) at)[n]
-                             : *(const ProtobufCMessage *const *) at;
+            const void *item = repeated ? (*(void *const *const *) at)[n] : *(void *const *) at;
 
-                if (inner != NULL) {
-                    fuzz_check_strings(inner);
-                }
+            if (item != NULL
+                && !(field->type == PROTOBUF_C_TYPE_STRING ? fuzz_is_utf8(es_cstr(item))
+                                                           : fuzz_has_utf8(item))) {
+                return false;
             }
         }
     }
+    return true;
 }
 
 /* One span as it is in the queue. To be freed by es_otlp__span__free_unpacked(). */
@@ -176,7 +174,7 @@ fuzz_unpack_span(es_str_t bytes)
     fuzz_assert(span->span_id.len == ES_SPAN_ID_LEN && span->name != NULL);
     fuzz_assert(span->end_time_unix_nano >= span->start_time_unix_nano);
     fuzz_assert(bytes.len <= ES_SPAN_SIZE_MAX);
-    fuzz_check_strings(&span->base);
+    fuzz_assert(fuzz_has_utf8(&span->base));
     return span;
 }
 

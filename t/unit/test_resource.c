@@ -144,6 +144,7 @@ host(void **state)
     uname(&uts);
     file("/etc/machine-id", MACHINE "\n");
     file("/etc/os-release", "# a comment\nNAME=Some\nPRETTY_NAME=\"Some Linux 3 (x)\"\n"
+                            "VERSION_ID=3.0\n"
                             "VERSION_ID='3.1'\nVERSION_CODENAME=x\n");
     snprintf(passwd, sizeof(passwd), "a:x:%u1:0::/:/bin/sh\nbroken\nowner:x:%u:0:o:/:/bin/sh\n",
              uid + 1, uid);
