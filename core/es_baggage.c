@@ -119,11 +119,11 @@ whole_members(es_str_t list, size_t size, unsigned *members)
         es_member_t member;
 
         if (end > size || (parse_member(text, &member) && ++*members > ES_BAGGAGE_MEMBERS_MAX)) {
-            break;
+            return es_str(list.data, len);
         }
         len = end;
     }
-    return es_str(list.data, len);
+    return es_str(list.data, list.len <= size ? list.len : len);
 }
 
 es_str_t

@@ -322,7 +322,7 @@ parse_sampler(es_config_t *config, const char *name, es_str_t value, void *out)
 static bool
 parse_propagators(es_config_t *config, const char *name, es_str_t value, void *out)
 {
-    es_propagation_t given = {0}, one;
+    es_propagation_t given = {0}, one = {0};
     es_str_t words[PROPAGATORS_MAX];
     unsigned count = 0;
     es_error_t error;

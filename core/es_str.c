@@ -140,7 +140,13 @@ es_unhex_padded(uint8_t *out, size_t len, es_str_t digits)
 bool
 es_percent_byte(es_str_t s, uint8_t *byte)
 {
-    return s.len >= 3 && s.data[0] == '%' && es_unhex_padded(byte, 1, es_str(s.data + 1, 2));
+    uint8_t value;
+
+    if (s.len < 3 || s.data[0] != '%' || !es_unhex_padded(&value, 1, es_str(s.data + 1, 2))) {
+        return false;
+    }
+    *byte = value;
+    return true;
 }
 
 bool

@@ -47,7 +47,8 @@ bool es_unhex(uint8_t *out, const char *digits, size_t len) ES_MUST_CHECK;
 /* Reads 1 to 2 * len hex digits of either case; zeros are put before them. */
 bool es_unhex_padded(uint8_t *out, size_t len, es_str_t digits) ES_MUST_CHECK;
 
-/* Reads the encoded byte ("%2C") at the beginning of `s`; false if there is none. */
+/* Reads the encoded byte ("%2C") at the beginning of `s`; false, and nothing written, if
+ * there is none. */
 bool es_percent_byte(es_str_t s, uint8_t *byte) ES_MUST_CHECK;
 
 bool es_all_zero(const uint8_t *bytes, size_t len);

@@ -88,12 +88,9 @@ unit_carrier_add(es_carrier_t *carrier, const char *name, const char *value)
     es_carrier_add(carrier, es_cstr(name), unit_copies[unit_copied++]);
 }
 
-/* `propagation` must outlive the trace. A field without a name ends the list. */
 static inline es_trace_t
-unit_join(const es_propagation_t *propagation, es_trust_t trust, const unit_field_t *fields,
-          size_t count)
+unit_trace(void)
 {
-    es_carrier_t carrier;
     es_trace_t trace;
 
     if (unit_provider.ids.key[0] == 0) {
@@ -101,6 +98,17 @@ unit_join(const es_propagation_t *propagation, es_trust_t trust, const unit_fiel
         unit_config.propagation = es_propagation_default();
     }
     es_trace_init(&trace, &unit_provider, &unit_pool);
+    return trace;
+}
+
+/* `propagation` must outlive the trace. A field without a name ends the list. */
+static inline es_trace_t
+unit_join(const es_propagation_t *propagation, es_trust_t trust, const unit_field_t *fields,
+          size_t count)
+{
+    es_carrier_t carrier;
+    es_trace_t trace = unit_trace();
+
     es_carrier_init(&carrier, &trace, propagation);
     es_carrier_add(&carrier, ES_STR("Host"), ES_STR("example.org"));
     for (size_t i = 0; i < count && fields[i].name != NULL; i++) {
