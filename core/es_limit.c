@@ -39,6 +39,7 @@ es_limit_init(es_limit_t *limit, uint64_t count, uint64_t seconds, uint64_t burs
         burst = count / (10 * seconds);
     }
     limit->place = place;
+    limit->per_second = (double) count / (double) seconds;
     limit->interval_ns = seconds * ES_SECOND / count;
     limit->tolerance_ns = burst > 1 ? (burst - 1) * limit->interval_ns : 0;
 }
@@ -64,6 +65,7 @@ es_limit_take(const es_limit_t *limit, es_limit_state_t *state, uint64_t now_ns)
         }
     }
     atomic_store_explicit(&state->refused_ns, now_ns, memory_order_relaxed);
+    atomic_fetch_add_explicit(&state->refused, 1, memory_order_relaxed);
     return false;
 }
 

@@ -280,8 +280,11 @@ es_sampling_keep(es_config_t *config, es_sampling_t *sampling, const es_str_t *w
         return es_fail(error,
                        "nothing to keep: it takes \"error\", \"slow=\" or \"status=\", or \"off\"");
     }
-    if (limit.data != NULL && !add_limit(config, limit, 0, place, &level.keep_limit, error)) {
-        return false;
+    if (limit.data != NULL) {
+        if (!add_limit(config, limit, 0, place, &level.keep_limit, error)) {
+            return false;
+        }
+        config->limits[level.keep_limit - 1].of_kept = true;
     }
     give(&level, ES_GIVEN_KEEP, place);
     *sampling = level;

@@ -1,7 +1,9 @@
 /* The status of a server, for people and programs: one tree of facts, written as
  * JSON or as lines of "path value", so that both have the same names. */
 
+#include "es_status.h"
 #include "es_clock.h"
+#include "es_keep.h"
 #include "es_protocol.h"
 #include "es_provider.h"
 #include "es_sampler.h"
@@ -183,6 +185,17 @@ sum_decisions(const es_stats_t *stats, es_decision_t decision)
 }
 
 static uint64_t
+sum_kept(const es_stats_t *stats, es_keep_t keep)
+{
+    uint64_t sum = 0;
+
+    for (unsigned i = 0; i < ES_STRIPES; i++) {
+        sum += es_stats_get(&stats->stripes[i].kept[keep]);
+    }
+    return sum;
+}
+
+static uint64_t
 sum_queued(const es_stats_t *stats, es_span_kind_t kind)
 {
     uint64_t sum = 0;
@@ -197,7 +210,7 @@ static void
 put_spans(es_page_t *page, json_t *root)
 {
     const es_stats_t *stats = page->generation->stats;
-    json_t *spans = put_object(page, root, "spans"), *decided, *queued;
+    json_t *spans = put_object(page, root, "spans"), *decided, *kept, *queued;
     uint64_t counts[ES_DECISIONS], started = 0, sampled = 0;
 
     for (unsigned i = 0; i < ES_DECISIONS; i++) {
@@ -216,6 +229,16 @@ put_spans(es_page_t *page, json_t *root)
                  es_decisions[i].sampled ? "sampled" : "unsampled");
         put_number(page, decided, key, counts[i]);
     }
+
+    kept = put_object(page, spans, "kept");
+    for (unsigned i = 0; i < ES_KEEPS; i++) {
+        es_str_t reason = es_keep_reason((es_keep_t) i);
+
+        if (reason.len != 0) {
+            put_number(page, kept, reason.data, sum_kept(stats, (es_keep_t) i));
+        }
+    }
+    put_number(page, spans, "keep_limited", sum_kept(stats, ES_KEEP_LIMIT));
 
     queued = put_object(page, spans, "queued");
     put_number(page, queued, "server", sum_queued(stats, ES_KIND_SERVER));
@@ -271,6 +294,45 @@ put_override(es_page_t *page, json_t *root)
             put_time(page, object, "until", entry->until_ns);
             append(page, list, object);
         }
+    }
+}
+
+static void
+put_limits(es_page_t *page, json_t *root)
+{
+    const es_generation_t *generation = page->generation;
+    json_t *list = put_array(page, root, "limits");
+
+    for (unsigned i = 0; i < generation->config->limits_count; i++) {
+        const es_limit_t *limit = &generation->config->limits[i];
+        const es_limit_state_t *state = &generation->stats->limits[i];
+        json_t *object = json_object();
+
+        put_text(page, object, "place", limit->place != NULL ? limit->place : "");
+        put(page, object, "of", json_string(limit->of_kept ? "kept" : "sampled"));
+        put(page, object, "per_second", json_real(limit->per_second));
+        put_counter(page, object, "refused", &state->refused);
+        put(page, object, "state",
+            json_string(es_limit_refuses(state, page->mono_ns) ? "refusing" : "open"));
+        append(page, list, object);
+    }
+}
+
+static void
+put_targets(es_page_t *page, json_t *root)
+{
+    const es_generation_t *generation = page->generation;
+    json_t *list = put_array(page, root, "targets");
+
+    for (unsigned i = 0; i < generation->config->targets_count; i++) {
+        const es_sample_target_t *target = &generation->config->targets[i];
+        json_t *object = json_object();
+
+        put_text(page, object, "place", target->place != NULL ? target->place : "");
+        put(page, object, "per_second", json_real(target->per_second));
+        put_probability(page, object, "probability",
+                        es_target_threshold(target, &generation->stats->targets[i]));
+        append(page, list, object);
     }
 }
 
@@ -332,6 +394,8 @@ facts(es_page_t *page)
     put_server(page, root);
     put_leader(page, root);
     put_spans(page, root);
+    put_limits(page, root);
+    put_targets(page, root);
     put_override(page, root);
     put_queue(page, root);
     exporters = put_array(page, root, "exporters");
@@ -343,77 +407,6 @@ facts(es_page_t *page)
         return NULL;
     }
     return root;
-}
-
-/* ----------------------------------------------------------------- text --- */
-
-#define VALUE_COLUMN 40
-#define PATH_SIZE 128
-
-static void
-write_value(FILE *out, const json_t *value)
-{
-    switch (json_typeof(value)) {
-    case JSON_STRING:
-        fputs(json_string_value(value), out);
-        break;
-    case JSON_INTEGER:
-        fprintf(out, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
-        break;
-    case JSON_REAL:
-        fprintf(out, "%.15g", json_real_value(value));
-        break;
-    default:
-        fputs("-", out);
-    }
-}
-
-/* "spans.queued.server   12": the path, then the value in a column. */
-static void
-write_lines(FILE *out, const char *path, json_t *value)
-{
-    char below[PATH_SIZE];
-    const char *key;
-    json_t *member;
-    size_t i;
-
-    switch (json_typeof(value)) {
-    case JSON_OBJECT:
-        json_object_foreach(value, key, member)
-        {
-            snprintf(below, sizeof(below), "%s.%s", path, key);
-            write_lines(out, below, member);
-        }
-        break;
-    case JSON_ARRAY:
-        json_array_foreach(value, i, member)
-        {
-            snprintf(below, sizeof(below), "%s.%zu", path, i);
-            write_lines(out, below, member);
-        }
-        break;
-    default:
-        fprintf(out, "%-*s ", VALUE_COLUMN, path);
-        write_value(out, value);
-        fputc('\n', out);
-    }
-}
-
-static void
-write_text(FILE *out, json_t *root)
-{
-    const char *key, *separator = "";
-    json_t *member;
-
-    json_object_foreach(root, key, member)
-    {
-        if (json_is_array(member) && json_array_size(member) == 0) {
-            continue;
-        }
-        fputs(separator, out);
-        write_lines(out, key, member);
-        separator = "\n";
-    }
 }
 
 /* ------------------------------------------------------------------ page --- */
@@ -439,7 +432,7 @@ es_status(const es_generation_t *generation, es_status_format_t format, size_t *
         page.failed = json_dumpf(root, out, JSON_INDENT(2) | JSON_REAL_PRECISION(15)) != 0;
         fputc('\n', out);
     } else {
-        write_text(out, root);
+        es_status_write_text(out, root);
     }
     json_decref(root);
 
