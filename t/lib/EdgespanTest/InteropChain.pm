@@ -101,5 +101,6 @@ sub fault {
 
 sub spans { return $_[0]{collector}->spans($_[1]) }
 sub tree  { return $_[0]{collector}->tree($_[1]) }
+sub log   { return $_[0]{gateway}->error_log }
 
 1;
