@@ -341,7 +341,7 @@ ngx_http_edgespan_decide(ngx_http_request_t *r, ngx_http_edgespan_ctx_t *ctx)
         ctx->route = lcf->route;
     }
 
-    if (trace->sealed || ctx->decided == lcf) {
+    if (ctx->decided == lcf) {
         return;
     }
 
@@ -349,16 +349,21 @@ ngx_http_edgespan_decide(ngx_http_request_t *r, ngx_http_edgespan_ctx_t *ctx)
         es_trace_leave(trace);
 
     } else if (ngx_http_edgespan_is_on(r, lcf->trace)) {
+
+        /* of what is sealed a place may still say what is kept at the end */
+
         es_trace_decide(trace, &lcf->sampling,
-                        ngx_http_edgespan_threshold(r, lcf),
+                        trace->sealed ? ES_THRESHOLD_DEFAULT
+                                      : ngx_http_edgespan_threshold(r, lcf),
                         ngx_http_edgespan_str(&ctx->path));
 
     } else {
         es_trace_decide_off(trace);
     }
 
-    if ((lcf->trace == NULL || lcf->trace->lengths == NULL)
-        && lcf->sample_rate == NULL)
+    if (trace->sealed
+        || ((lcf->trace == NULL || lcf->trace->lengths == NULL)
+            && lcf->sample_rate == NULL))
     {
         ctx->decided = lcf;
     }

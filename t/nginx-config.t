@@ -169,6 +169,13 @@ my @location = (
         map { [ $_, qr/^invalid trace context mode \Q$_\E$enum/ ] }
             '"foo"', '""', '"$arg_x"', '"propagate,inject"' ],
     [ 'otel_span_name', [qw(a $arg_x "a$uri")] ],
+    [ 'otel_sampler', [qw(always_on always_off traceidratio parentbased_always_on
+            parentbased_always_off parentbased_traceidratio Always_On)],
+        (map { [ qq{"$_"}, qr/^invalid sampler "\Q$_\E": it is "always_on", "always_off", "traceidratio", or one of them with "parentbased_" before it/ ] }
+            'ratio', '', '$arg_x', 'parentbased'),
+        (map { [ $_, qr/^sampler "$_" is not supported: it asks a Jaeger collector: a rate, a target and an override file say it here/ ] }
+            'jaeger_remote', 'parentbased_jaeger_remote'),
+        [ 'xray', qr/^sampler "xray" is not supported: it asks AWS X-Ray: a rate/ ] ],
     [ 'otel_upstream_span', [qw(on off)],
         [ 'maybe', qr/^invalid value "maybe" in "otel_upstream_span" directive, it must be "on" or "off"/ ] ],
 );
@@ -191,6 +198,80 @@ for my $d (@location) {
             qr/^"$name" directive is not allowed here/, '"if" in server{}');
     };
 }
+
+# Directives that take several words: as those of a location, above.
+my $r_s = qr{: it is "<number>r/s" or "<number>r/m", from 1r/m to 1000000r/s};
+my @rates = map { [ $_, qr/^invalid rate "\Q$_\E"$r_s/ ] } qw(50 50r/h r/s 0r/s -1r/s 1000001r/s 50/s);
+my @words = (
+    [ 'otel_sample_target', [ '50r/s', '1r/m', '50r/s min=1%', '50r/s max=0.5 min=0.1', '1000000r/s' ],
+        @rates, [ '$arg_x', qr/^invalid rate "\$arg_x"/ ],
+        [ '50r/s 10%', qr/^invalid parameter "10%": it is "min=" or "max="/ ],
+        [ '50r/s min=2', qr/^invalid sample rate "2"$rate/ ],
+        [ '50r/s min=50% max=10%', qr/^its min is more than its max: no probability is between them/ ] ],
+    [ 'otel_sample_limit', [ '100r/s', '6r/m', '100r/s burst=1', '1r/s burst=1000000' ],
+        @rates,
+        map { [ "100r/s $_", qr/^invalid parameter "\Q$_\E": it is "burst=" and 1 to 1000000/ ] }
+            qw(burst=0 burst=x burst= burst=1000001 5 max=1) ],
+    [ 'otel_sample_keep', [ 'off', 'error', 'slow=1s', 'slow=250ms', 'status=429',
+            'status=5xx status=404', 'error slow=1s status=429 limit=20r/s', 'limit=1r/m error' ],
+        [ 'limit=20r/s', qr/^nothing to keep: it takes "error", "slow=" or "status=", or "off"/ ],
+        [ 'error limit=20', qr/^invalid rate "20"$r_s/ ],
+        (map { [ "slow=$_", qr/^invalid time "\Q$_\E": it is like "500ms" or "1s"/ ] } '0', '', 'x', '-1s'),
+        (map { [ "status=$_", qr/^invalid status "\Q$_\E": it is like "429" or "5xx"/ ] } qw(42 4290 x 6xx 099 4x4)),
+        map { [ $_->[0], qr/^invalid parameter "$_->[1]": it is "error", "slow=", "status=" or "limit=", or "off" alone/ ] }
+            [ 'errors', 'errors' ], [ 'off error', 'off' ], [ 'error off', 'off' ], [ '""', '' ] ],
+);
+
+for my $d (@words) {
+    my ($name, $values, @bad) = @$d;
+    subtest $name => sub {
+        accepted("otel_exporter { $OK } otel_trace on; $name $_;") for @$values;
+        my $value = $values->[0];
+        my $limit = $name eq 'otel_sample_limit';
+        my $inner = $limit ? '' : "$name $value;";
+        accepted("otel_exporter { $OK } otel_trace on; $name $value; server { $name $value; "
+            . "location / { $inner if (\$arg_y) { $inner } location /b { $inner } } "
+            . "location \@c { $inner } }", 'in all contexts');
+        refused("$name $_->[0];", $_->[1]) for @bad;
+        refused("server {\n$name $value;\n$name $value;",
+            qr/^"$name" directive is duplicate/, 'twice');
+        refused("$name;", qr/^invalid number of arguments in "$name" directive/);
+        refused("server {\nlocation / {\n$name $value;",
+            qr/^"$name" directive is not allowed here/, 'a location') if $limit;
+    };
+}
+
+subtest 'what excludes itself on one level' => sub {
+    my $both = qr/^a rate and a target exclude each other: one of them is to go/;
+    refused("otel_sample_rate 1%;\notel_sample_target 5r/s;", $both);
+    refused("otel_sample_target 5r/s;\notel_sample_rate 1%;", $both);
+    refused("otel_sample_target 5r/s;\notel_sample_rate \$arg_x;", $both);
+    for my $family ('', 'parentbased_') {
+        for my $sampler ("${family}always_on", "${family}always_off") {
+            for my $case ([ 'otel_sample_rate 1%;', 'rate' ], [ 'otel_sample_rate $arg_x;', 'rate' ],
+                [ 'otel_sample_target 5r/s;', 'target' ]) {
+                my $words = qr/^sampler "$sampler" and a $case->[1] exclude each other: "${family}traceidratio" is the sampler that has one/;
+                refused("server {\notel_sampler $sampler;\n$case->[0]", $words);
+                refused("server {\n$case->[0]\notel_sampler $sampler;", $words);
+            }
+        }
+        accepted("otel_exporter { $OK } otel_trace on; otel_sampler ${family}traceidratio; "
+            . "$_ server { otel_sampler ${family}always_on; location / { $_ } }")
+            for 'otel_sample_rate 1%;', 'otel_sample_target 5r/s;';
+    }
+    accepted("otel_exporter { $OK } otel_trace on; otel_sample_rate 1%; "
+        . 'server { otel_sample_target 5r/s; location / { otel_sample_rate $arg_x; } }',
+        'on several levels nothing does');
+};
+
+subtest 'otel_override' => sub {
+    accepted("otel_exporter { $OK } otel_trace on; otel_override $_;", $_)
+        for 'no/such/file', '%%PREFIX%%/override';
+    refused("otel_override a;\notel_override b;", qr/^"otel_override" directive is duplicate/);
+    refused("server {\notel_override a;", qr/^"otel_override" directive is not allowed here/);
+    refused('otel_override;', qr/^invalid number of arguments in "otel_override" directive/);
+    refused('otel_override "";', qr/^invalid path "": it names the override file/, 'empty');
+};
 
 # Directives of a server: [name, accepted values, [refused value, words]...]
 my $propagators = qr/: there are "tracecontext", "baggage", "b3", "b3multi", "jaeger", "xray", "none"/;
