@@ -238,17 +238,24 @@ es_trace_baggage_next(const es_trace_t *trace, size_t *at, es_attribute_t *attri
     return false;
 }
 
+static char
+in_variable(char c)
+{
+    return (char) (!is_alphanumeric(c) ? '_' : c >= 'A' && c <= 'Z' ? c | 0x20 : c);
+}
+
 static bool
 is_variable(es_str_t key, es_str_t name)
 {
-    for (size_t i = 0; i < key.len && key.len == name.len; i++) {
-        char c = is_alphanumeric(key.data[i]) ? key.data[i] : '_';
-
-        if (!es_str_ieq(es_str(&c, 1), es_str(name.data + i, 1))) {
+    if (key.len != name.len) {
+        return false;
+    }
+    for (size_t i = 0; i < key.len; i++) {
+        if (in_variable(key.data[i]) != in_variable(name.data[i])) {
             return false;
         }
     }
-    return key.len == name.len;
+    return true;
 }
 
 bool

@@ -4,6 +4,20 @@
 #include "es_baggage.h"
 #include "es_propagator.h"
 
+/* Blanks in a member are between its parts only, and mean nothing. */
+static size_t
+copy(char *out, es_str_t member)
+{
+    size_t len = 0;
+
+    for (size_t i = 0; i < member.len; i++) {
+        if (member.data[i] != ' ' && member.data[i] != '\t') {
+            out[len++] = member.data[i];
+        }
+    }
+    return len;
+}
+
 static unsigned
 inject(const es_trace_t *trace, const uint8_t span_id[ES_SPAN_ID_LEN], char *text,
        es_header_t *headers)
@@ -18,8 +32,7 @@ inject(const es_trace_t *trace, const uint8_t span_id[ES_SPAN_ID_LEN], char *tex
             if (at != 0) {
                 text[at++] = ',';
             }
-            memcpy(text + at, member.text.data, member.text.len);
-            at += member.text.len;
+            at += copy(text + at, member.text);
         }
     }
     headers[0] = (es_header_t){es_field_name(ES_FIELD_BAGGAGE), es_str(text, at)};

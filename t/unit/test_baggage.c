@@ -291,8 +291,8 @@ filter(void **state)
         {"x", B("a=1"), ""},
         {"a", B(""), ""},
 
-        /* As it came, but for the blanks around it. */
-        {"a", B(" a = %41%ff ; p = 1;q , b=2"), "a = %41%ff ; p = 1;q"},
+        /* As it came, but for blanks. */
+        {"a", B(" a = %41%ff ;\tp = 1;q , b=2"), "a=%41%ff;p=1;q"},
         {"a", B("a=1,a=2"), "a=1,a=2"},
 
         /* What is no member does not pass. */
