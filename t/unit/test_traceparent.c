@@ -147,7 +147,8 @@ traceparent_mutations(void **state)
     }
 }
 
-/* Sampled and random come through as they are, the reserved bits do not. */
+/* Sampled and random come through as they are (propagates_random_flag), neither is
+ * invented, and the reserved bits are not sent on. */
 static void
 flags(void **state)
 {
@@ -155,12 +156,42 @@ flags(void **state)
 
     (void) state;
     for (unsigned all = 0; all < 256; all++) {
-        unit_field_t fields[1] = {{"traceparent", value}};
-        es_span_context_t context;
+        const unit_field_t field = {"traceparent", value};
+        es_trace_t trace;
 
         snprintf(value + ES_TRACEPARENT_LEN - 2, 3, "%02x", all);
-        assert_true(extract(fields, 1, &context));
-        assert_int_equal(context.flags, all & 3);
+        trace = joined(&field, 1);
+        assert_true(trace.has_parent);
+        assert_int_equal(trace.span.flags, all & 3);
+        assert_int_equal(trace.wish, all & 1 ? ES_WISH_ACCEPT : ES_WISH_DENY);
+        check_sent(&trace);
+    }
+}
+
+/* multiple_requests_with_valid_traceparent, ..._without_traceparent and
+ * ..._with_illegal_traceparent: one trace, each request with a parent of its own. */
+static void
+multiple_requests(void **state)
+{
+    static const char *const values[] = {B1, NULL, "00-00000000000000000000000000000000-" P "-01"};
+
+    (void) state;
+    for (size_t i = 0; i < UNIT_COUNT(values); i++) {
+        const unit_field_t field = {values[i] != NULL ? "traceparent" : NULL, values[i]};
+        es_trace_t trace = joined(&field, 1);
+        es_header_t headers[3][ES_INJECT_MAX];
+        uint8_t ids[3][ES_SPAN_ID_LEN];
+
+        for (unsigned k = 0; k < 3; k++) {
+            es_trace_new_span_id(&trace, ids[k]);
+            assert_int_equal(es_trace_inject(&trace, ids[k], headers[k]), 1);
+            for (unsigned j = 0; j < k; j++) {
+                assert_memory_equal(headers[j][0].value.data, headers[k][0].value.data, 35);
+                assert_memory_not_equal(headers[j][0].value.data + 36,
+                                        headers[k][0].value.data + 36, 16);
+            }
+        }
+        assert_int_equal(memcmp(headers[0][0].value.data, B1, 35) == 0, i == 0);
     }
 }
 
@@ -222,6 +253,7 @@ main(void)
         cmocka_unit_test(traceparent_parser),
         cmocka_unit_test(traceparent_mutations),
         cmocka_unit_test(flags),
+        cmocka_unit_test(multiple_requests),
         cmocka_unit_test(hex),
         cmocka_unit_test(format),
     };
