@@ -384,9 +384,12 @@ es_call_response(const es_call_t *call, CURLcode code)
         } else if (retry_after > (curl_off_t) ES_RETRY_AFTER_MAX) {
             retry_after = (curl_off_t) ES_RETRY_AFTER_MAX;
         }
-        response.status = (unsigned) status;
         response.retry_after_ns = (uint64_t) retry_after * ES_SECOND;
-    } else if (code == CURLE_WRITE_ERROR && call->headers.length == 0) {
+    }
+    /* libcurl is content with "HTTP/200", and reads no status out of it or any. */
+    if (status >= 100 && status <= 999) {
+        response.status = (unsigned) status;
+    } else if (code == CURLE_OK || (code == CURLE_WRITE_ERROR && call->headers.length == 0)) {
         response.failure = "what it answers is not HTTP";
     } else {
         response.failure = call->error[0] != '\0' ? call->error : curl_easy_strerror(code);

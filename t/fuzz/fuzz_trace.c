@@ -7,7 +7,6 @@
 #include "fuzz_server.h"
 
 #include "es_context.h"
-#include "es_propagator.h"
 #include "es_tracestate.h"
 
 #define WORDS_MAX 12
@@ -142,26 +141,6 @@ check_span(es_str_t bytes)
     es_otlp__span__free_unpacked(span, NULL);
 }
 
-/* The baggage that is shown and copied: decoded, valid, bounded. */
-static void
-check_baggage(const es_trace_t *trace)
-{
-    es_attribute_t member;
-    unsigned members = 0;
-    es_error_t error;
-    es_str_t value;
-    size_t at = 0;
-
-    while (es_trace_baggage_next(trace, &at, &member)) {
-        fuzz_assert(es_check_baggage_key(member.key, &error));
-        fuzz_assert(fuzz_is_utf8(member.value));
-        fuzz_assert(es_trace_baggage_variable(trace, member.key, &value));
-        fuzz_assert(fuzz_is_utf8(value));
-        fuzz_assert(++members <= 64);
-    }
-    fuzz_assert(trace->trust == ES_TRUST_ON || members == 0);
-}
-
 /* The same propagators read out of our headers what we are. */
 static void
 check_again(fuzz_t *fuzz, const es_trace_t *trace, const es_propagation_t *propagation,
@@ -291,7 +270,6 @@ fuzz(fuzz_t *fuzz)
     fuzz_assert(!es_all_zero(trace.span.span_id, ES_SPAN_ID_LEN));
     fuzz_assert(!(trace.has_parent && trace.has_link));
     fuzz_assert(place.trust == ES_TRUST_ON || !trace.has_parent);
-    check_baggage(&trace);
 
     decide(&trace, &place);
     if (place.redirected) {

@@ -45,6 +45,7 @@ static void
 done(void *data, const es_response_t *response)
 {
     *(int *) data = (int) response->status;
+    assert_true((response->status == 0) == (response->failure != NULL));
 }
 
 /* The status that one request gets, 0: none. */
@@ -53,6 +54,7 @@ status_of(const collector_t *collector, const char *answer)
 {
     static const es_tls_t tls = {.verify = true};
     uint64_t until = es_mono_ns() + 10 * ES_SECOND;
+    char request[1024];
     int status = -1;
 
     assert_non_null(
@@ -74,7 +76,9 @@ status_of(const collector_t *collector, const char *answer)
         while ((fd = accept(collector->listener, NULL, NULL)) >= 0) {
             assert_int_equal(send(fd, answer, strlen(answer), MSG_NOSIGNAL), strlen(answer));
             shutdown(fd, SHUT_WR);
-            close(fd);
+            while (recv(fd, request, sizeof(request), MSG_DONTWAIT) > 0) {
+            }
+            close(fd); /* with nothing unread, which would be a reset */
         }
     }
     assert_true(status >= 0);
@@ -99,11 +103,24 @@ folded_first_header(void **state)
     collector_stop(&collector);
 }
 
+static void
+no_status(void **state)
+{
+    collector_t collector = collector_start();
+
+    (void) state;
+    assert_int_equal(status_of(&collector, "HTTP/200 OK\r\nx"), 0);
+    assert_int_equal(status_of(&collector, "SSH-2.0-OpenSSH\r\n"), 0);
+    assert_int_equal(status_of(&collector, ""), 0);
+    collector_stop(&collector);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(folded_first_header),
+        cmocka_unit_test(no_status),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
