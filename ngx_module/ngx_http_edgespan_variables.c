@@ -209,12 +209,7 @@ ngx_http_edgespan_decision_variable(ngx_http_request_t *r,
 
     decision = es_trace_decision(ctx->trace, text);
 
-    /*
-     * Never valid for a second time: the access log takes what was read before,
-     * although the end of the request may have kept what the head dropped.
-     */
-
-    v->valid = 0;
+    v->valid = 1;
     v->no_cacheable = 0;
     v->not_found = 0;
     v->len = decision.len;

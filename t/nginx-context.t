@@ -167,6 +167,7 @@ server {
     listen 127.0.0.1:%%PORT7%%;
     otel_sample_rate 0;
     otel_sample_keep status=400 status=403;
+    otel_response_header traceresponse;
     return 403;
 }
 
@@ -460,7 +461,8 @@ for my $case (@keep) {
         is $server->{flags} & 1, 0, 'not sampled';
         for my $client (grep { $_->{kind} eq 'CLIENT' } @spans) {
             is $client->{parent_span_id}, $server->{span_id}, 'CLIENT span below';
-            cmp_ok $client->{start}, '>=', $server->{start}, 'within';
+            cmp_ok $client->{start}, '>', $server->{start}, 'within';
+            cmp_ok $client->{end}, '<', $server->{end}, 'by its own clock';
         }
         is header($answer, 'X-Why') =~ s/ \(.*//r, 'drop ratio=0',
             'the header says what the head decided' if $path =~ /shown/;
@@ -507,7 +509,7 @@ subtest 'otel_override means the path that the client asked for' => sub {
     like http_get($n->port(8), '/inside?r=0')->{body}, qr/^drop ratio=0/, 'and no other';
 };
 
-# Why: what the response says; the record it has to agree with.
+# What the response says; the record it has to agree with.
 sub told {
     my ($path, $name, %opt) = @_;
     my ($answer, $record) = $n->recorded(sub { http_get($n->port(9), $path, %opt) });
@@ -525,6 +527,11 @@ subtest 'otel_response_header' => sub {
         is $answer->{status}, $status, "$path: $status";
         is_deeply \@values, ["00-$record->{trace}-$record->{span}-03"], 'traceresponse';
     }
+    for my $raw ("GET / HTTP/1.0\r\n\r\n", "GET / HTTP/1.1\r\nx\r\n\r\n") {
+        my ($text, $record) = $n->recorded(sub { scalar http_raw($n->port(7), $raw) });
+        is header(parse_response($text), 'traceresponse'),
+            "00-$record->{trace}-$record->{span}-02", 'where no location is reached';
+    }
     my ($answer, $record, @values) = told('/never', 'traceresponse');
     is_deeply \@values, ["00-$record->{trace}-$record->{span}-02"], 'not sampled';
     ($answer, $record, @values) = told('/timing/tells', 'Server-Timing');
@@ -537,6 +544,31 @@ subtest 'otel_response_header' => sub {
     }
     my $h2 = `curl -s -i --noproxy '*' --http2-prior-knowledge http://127.0.0.1:@{[ $n->port(10) ]}/timing`;
     like $h2, qr/^server-timing: trace;desc=00-[0-9a-f]{32}-[0-9a-f]{16}-03\r$/m, 'HTTP/2';
+};
+
+subtest 'not believed: also by a process that cannot trace' => sub {
+    my $so = tmpdir() . '/nothread.so';
+    system($ENV{CC} || 'cc', qw(-shared -fPIC -O2 -o), $so, repo_root() . '/t/preload/nothread.c')
+        == 0 or die 'the preloaded library does not compile';
+    my $poor = EdgespanTest::NginxTraced->new(vars => { UP => $up->address },
+        env => { LD_PRELOAD => $so }, http => <<'CONF')->start;
+map $arg_who $who { default $arg_who; }
+server {
+    listen 127.0.0.1:%%PORT%%;
+    otel_trust_context $who;
+    location / { proxy_pass http://%%UP%%; }
+}
+CONF
+    $poor->wait_log(qr/edgespan: this process does not trace: /, 5, 'no thread');
+    for my $case ([ off => 0 ], [ nonsense => 0 ], [ on => 1 ]) {
+        my ($who, $passes) = @$case;
+        my $before = $up->requests;
+        http_get($poor->port, "/x?who=$who", headers => [@stranger]);
+        my $bytes = ($up->wait_requests($before + 1))[-1];
+        is scalar(my @names = keys %{ context_of($bytes) }), $passes ? scalar keys %known : 0,
+            "$who: all or nothing";
+    }
+    $poor->finish;
 };
 
 $n->lint;
