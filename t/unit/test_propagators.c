@@ -111,6 +111,7 @@ static const row_t b3multi[] = {
     {"single wins", "b3multi", {MULTI(PADDED, P), SAMPLED("0"), {"b3", T "-" P "-1"}}, IDS(ACCEPT)},
     {"single wins", "b3", {{"b3", "0"}, MULTI(T, P), SAMPLED("1")}, ALONE(DENY)},
     {"a bad single does not", "b3", {BAD_B3, MULTI(T, P), SAMPLED("0")}, IDS(DENY)},
+    {"a bad single leaves nothing", "b3", {BAD_B3, SAMPLED("1")}, ALONE(ACCEPT)},
     {"b3 reads both", "b3", {MULTI(T, P), SAMPLED("1")}, IDS(ACCEPT)},
     {"b3multi reads both", "b3multi", {{"b3", T "-" P "-d"}}, IDS(DEBUG)},
 };
@@ -137,6 +138,7 @@ static const row_t jaeger[] = {
     {"encoded", "jaeger", J(T "%3A" P "%3a0%3A1"), IDS(ACCEPT)},
     {"encoded, the longest", "jaeger", J(T "%3A" P "%3A05e3ac9a4f6e3b90%3A01"), IDS(ACCEPT)},
     {"half encoded", "jaeger", J(T "%3A" P ":0:1"), NOTHING},
+    {"encoded, too long", "jaeger", J(T T T "%3A" P "%3A0%3A1"), NOTHING},
     {"badly encoded", "jaeger", J(T "%3A" P "%3A0%3"), NOTHING},
     {"whitespace", "jaeger", J("\t" T ":" P ":0:1 "), IDS(ACCEPT)},
     {"another case", "jaeger", {{"Uber-Trace-ID", T ":" P ":0:1"}}, IDS(ACCEPT)},
