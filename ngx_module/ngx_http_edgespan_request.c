@@ -122,10 +122,15 @@ ngx_http_edgespan_precontent_handler(ngx_http_request_t *r)
         ctx = ngx_http_edgespan_get_ctx(r);
     }
 
-    /* without the headers the request is served all the same */
+    /*
+     * Without the headers the request is served all the same.  Where files are
+     * served there is nobody to see them: what try_files or error_page leads to
+     * may still decide.
+     */
 
     if (ctx != NULL
         && (ngx_http_edgespan_begin_leg(r, ctx) & ES_CONTEXT_INJECT)
+        && r->content_handler != NULL
         && ngx_http_edgespan_inject(r, ctx) == NGX_OK)
     {
         return NGX_DECLINED;
