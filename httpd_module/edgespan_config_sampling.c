@@ -34,15 +34,13 @@ edgespan_set_sample_rate(cmd_parms *cmd, void *dir_conf, const char *arg)
     const char *problem = edgespan_enter(cmd, conf);
     const char *expression = edgespan_expression(arg);
     es_error_t error;
-    uint64_t rate;
 
     if (problem != NULL) {
         return problem;
     }
     conf->rate_expr = NULL;
-    if ((expression == NULL && !es_parse_sample_rate(es_cstr(arg), &rate, &error))
-        || !es_sampling_rate(&conf->sampling, es_cstr(expression == NULL ? arg : NULL), place(cmd),
-                             &error)) {
+    if (!es_sampling_rate(&conf->sampling, es_cstr(expression == NULL ? arg : NULL), place(cmd),
+                          &error)) {
         return edgespan_refuse(cmd, &error);
     }
     return expression != NULL ? edgespan_compile_string(cmd, expression, &conf->rate_expr) : NULL;
@@ -80,8 +78,17 @@ edgespan_set_sample_limit(cmd_parms *cmd, void *dir_conf, const char *args)
     return problem != NULL ? problem : set_words(cmd, dir_conf, args, es_sampling_limit);
 }
 
+/* Of several lines the last counts, as everywhere in httpd; to the core they would
+ * add up. */
 const char *
 edgespan_set_sample_keep(cmd_parms *cmd, void *dir_conf, const char *args)
 {
-    return set_words(cmd, dir_conf, args, es_sampling_keep);
+    edgespan_dir_conf_t *conf = dir_conf;
+    const es_sampling_t before = conf->sampling;
+    const char *problem;
+
+    memset(&conf->sampling, 0, sizeof(conf->sampling));
+    problem = set_words(cmd, conf, args, es_sampling_keep);
+    es_sampling_inherit(&conf->sampling, &before);
+    return problem;
 }

@@ -172,7 +172,7 @@ threshold(request_rec *r, const edgespan_dir_conf_t *conf)
         return value;
     }
     ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
-                  "edgespan: the expression of OtelSampleRate gives no rate, nothing is sampled");
+                  "edgespan: the expression of OtelSampleRate gives no rate: it counts as 0");
     return ES_THRESHOLD_NEVER;
 }
 
@@ -212,14 +212,26 @@ join_and_decide(request_rec *r)
         es_trace_redirected(trace);
     }
     join(r, trace, context_mode(conf, records(conf)));
-    if (!trace->sealed) {
-        if (is_on(r, conf)) {
-            es_trace_decide(trace, &conf->sampling, threshold(r, conf), es_cstr(r->uri));
-        } else {
-            es_trace_decide_off(trace);
-        }
+
+    /* What is kept at the end may change until then. */
+    if (trace->sealed && !(conf->sampling.given & ES_GIVEN_KEEP)) {
+        return request;
+    }
+    if (is_on(r, conf)) {
+        es_trace_decide(trace, &conf->sampling,
+                        trace->sealed ? ES_THRESHOLD_DEFAULT : threshold(r, conf), es_cstr(r->uri));
+    } else {
+        es_trace_decide_off(trace);
     }
     return request;
+}
+
+/* mod_rewrite in a directory: it ends this request_rec by an internal redirect, before
+ * anybody sees the headers or the environment. */
+static bool
+is_rewritten(const request_rec *r)
+{
+    return r->handler != NULL && strcmp(r->handler, "redirect-handler") == 0;
 }
 
 /* A subrequest has no span of its own: it only matters when it is proxied. Its
@@ -285,6 +297,9 @@ edgespan_fixups(request_rec *r)
     } else if (trace != NULL && trace->decided) {
         request = attach(r, trace); /* redirected: tracing is never switched off */
     } else {
+        return DECLINED;
+    }
+    if (is_rewritten(r)) {
         return DECLINED;
     }
 

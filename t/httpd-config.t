@@ -50,6 +50,23 @@ subtest 'accepted' => sub {
         "OtelUpstreamSpan off\n<Location />\nOtelUpstreamSpan on\n</Location>",
         "<Directory />\nOtelTrace On\nOtelSampleRate 1%\nOtelTraceContext ignore\n</Directory>",
         "<If \"true\">\nOtelTrace On\n</If>",
+        (map {"OtelPropagators $_"} 'none', 'B3', 'tracecontext baggage b3 b3multi jaeger xray'),
+        "OtelBaggageAllow none\n<VirtualHost *>\nOtelBaggageAllow tenant user.id\n</VirtualHost>",
+        'OtelBaggageAllow ' . join(' ', map {"k$_"} 1 .. 100),
+        (map {"OtelTrustContext $_"} qw(On off LINK), 'expr=%{reqenv:X}', q{"expr=-R '10.0.0.0/8'"}),
+        "<VirtualHost *>\nOtelTrustContext Off\nOtelPropagators xray\nOtelSampleLimit 5r/s\n</VirtualHost>",
+        (map {"OtelSampler $_"} map { ($_, "parentbased_$_") } qw(always_on always_off traceidratio)),
+        (map {"OtelSampleTarget $_"} '50r/s', '30r/m min=0.1% max=50%'),
+        (map {"OtelSampleLimit $_"} '100r/s', '1r/m burst=10'),
+        (map {"OtelSampleKeep $_"} 'off', 'error', 'error slow=1s status=429 status=5xx limit=20r/s'),
+        (map {"OtelResponseHeader $_"} qw(off traceresponse Server-Timing)),
+        "<Location />\nOtelSampler always_on\nOtelSampleKeep off\nOtelResponseHeader off\nOtelBaggageAttr a b\n</Location>",
+        "<If \"true\">\nOtelSampleTarget 1r/s\nOtelSampleKeep error\nOtelBaggageAttr a\n</If>",
+        'OtelOverride conf/none', 'OtelOverride %%PREFIX%%/none',
+        "OtelSampler traceidratio\nOtelSampleRate 1%",
+        "OtelSampler always_on\n<Location />\nOtelSampleRate 1%\n</Location>",
+        "OtelSampleRate 1%\n<Location />\nOtelSampleTarget 5r/s\n</Location>",
+        "OtelSampleRate 1%\nOtelSampleRate expr=%{reqenv:X}\nOtelSampleKeep error\nOtelSampleKeep off",
     ) {
         my ($ok, $text) = check("$http\n");
         ok $ok, $http or diag $text;
@@ -131,6 +148,78 @@ subtest 'places' => sub {
     refused('OtelUpstreamSpan maybe', 'OtelUpstreamSpan must be On or Off');
     refused("<Location />\n<Limit GET>\nOtelTrace On\n</Limit>\n</Location>",
         'OtelTrace cannot occur within <Limit> or <LimitExcept> section', 'in <Limit>');
+};
+
+subtest 'context' => sub {
+    my $known = 'there are "tracecontext", "baggage", "b3", "b3multi", "jaeger", "xray", "none"';
+    refused('OtelPropagators zipkin', qq{OtelPropagators: unknown propagator "zipkin": $known});
+    refused('OtelPropagators b3,jaeger', qq{OtelPropagators: unknown propagator "b3,jaeger": $known});
+    refused('OtelPropagators none b3',
+        'OtelPropagators: "none" stands alone, without other names');
+    refused('OtelPropagators', 'OtelPropagators takes at least one argument: formats of context '
+        . 'headers, in order: tracecontext, baggage, b3, b3multi, jaeger, xray; or none', 'no propagator');
+    my $key = "it takes letters, digits and !#\$%&'*+-.^_`|~";
+    for my $name (qw(OtelBaggageAllow OtelBaggageAttr)) {
+        refused(qq{$name good "a b"}, qq{$name: "a b" is no key of baggage: $key});
+        refused(qq{$name ""}, qq{$name: "" is no key of baggage: $key});
+    }
+    refused('OtelBaggageAllow a none', 'OtelBaggageAllow: "none" stands alone, without other names');
+    refused('OtelBaggageAllow ' . join(' ', map {"k$_"} 1 .. 100) . ' a=b',
+        qq{OtelBaggageAllow: "a=b" is no key of baggage: $key}, 'the 101st key');
+    refused('OtelBaggageAttr', 'OtelBaggageAttr takes at least one argument: keys of the '
+        . "caller's baggage that become span attributes", 'no key');
+    refused("OtelTrustContext $_", qq{OtelTrustContext: invalid value "$_": it is "On", "Off", "Link" }
+        . 'or "expr=" with an expression') for 'yes', '%{reqenv:X}';
+    my ($ok, $text) = check(qq{OtelTrustContext "expr=-R"\n});
+    ok !$ok, 'a broken condition: refused';
+    like $text, qr/^OtelTrustContext: invalid expression "-R": syntax error/m, 'and explained';
+    refused('OtelResponseHeader on',
+        'OtelResponseHeader: "on" is not "off", "traceresponse" or "server-timing"');
+    for my $line ('OtelPropagators b3', 'OtelBaggageAllow a', 'OtelTrustContext Off',
+        'OtelSampleLimit 5r/s', 'OtelOverride x') {
+        my ($name) = split / /, $line;
+        refused("<Location />\n$line\n</Location>", "$name not allowed in <Location> context", "$name in <Location>");
+        refused("<If \"true\">\n$line\n</If>", "$name not allowed in <If> context", "$name in <If>");
+    }
+    refused("<VirtualHost *>\nOtelOverride x\n</VirtualHost>",
+        'OtelOverride cannot occur within <VirtualHost> section', 'OtelOverride in a virtual host');
+};
+
+subtest 'sampling' => sub {
+    my $rate = 'it is "<number>r/s" or "<number>r/m", from 1r/m to 1000000r/s';
+    refused('OtelSampler sometimes', 'OtelSampler: invalid sampler "sometimes": it is "always_on", '
+        . '"always_off", "traceidratio", or one of them with "parentbased_" before it');
+    my ($ok, $text) = check("OtelSampler jaeger_remote\n");
+    ok !$ok, 'jaeger_remote: refused';
+    like $text, qr/^OtelSampler: sampler "jaeger_remote" is not supported: \w/m, 'and explained';
+    refused("OtelSampleTarget $_", qq{OtelSampleTarget: invalid rate "$_": $rate}) for qw(50 0r/s min=1%);
+    refused('OtelSampleTarget 5r/s burst=1',
+        'OtelSampleTarget: invalid parameter "burst=1": it is "min=" or "max="');
+    refused('OtelSampleTarget 5r/s min=2% max=1%',
+        'OtelSampleTarget: its min is more than its max: no probability is between them');
+    refused('OtelSampleTarget', 'OtelSampleTarget takes at least one argument: a rate that follows '
+        . 'the load: 50r/s, then any of min=1% and max=100%', 'no target');
+    refused('OtelSampleLimit 5', qq{OtelSampleLimit: invalid rate "5": $rate});
+    refused('OtelSampleLimit 5r/s burst=0',
+        'OtelSampleLimit: invalid parameter "burst=0": it is "burst=" and 1 to 1000000');
+    refused('OtelSampleKeep slow=soon',
+        'OtelSampleKeep: invalid time "soon": it is like "500ms" or "1s"');
+    refused('OtelSampleKeep status=999',
+        'OtelSampleKeep: invalid status "999": it is like "429" or "5xx"');
+    refused('OtelSampleKeep error off', 'OtelSampleKeep: invalid parameter "off": it is "error", '
+        . '"slow=", "status=" or "limit=", or "off" alone');
+    refused('OtelSampleKeep limit=5r/s', 'OtelSampleKeep: nothing to keep: it takes "error", "slow=" '
+        . 'or "status=", or "off"');
+    refused('OtelSampleKeep error limit=x', qq{OtelSampleKeep: invalid rate "x": $rate});
+    refused("OtelSampleRate 1%\nOtelSampleTarget 5r/s",
+        'OtelSampleTarget: a rate and a target exclude each other: one of them is to go');
+    refused("OtelSampleRate expr=%{reqenv:X}\nOtelSampler parentbased_always_off",
+        'OtelSampler: sampler "parentbased_always_off" and a rate exclude each other: '
+        . '"parentbased_traceidratio" is the sampler that has one');
+    refused("OtelSampler always_on\nOtelSampleTarget 5r/s",
+        'OtelSampleTarget: sampler "always_on" and a target exclude each other: '
+        . '"traceidratio" is the sampler that has one');
+    refused("OtelOverride a\nOtelOverride b", 'OtelOverride: is given already');
 };
 
 subtest 'what only the whole shows' => sub {
