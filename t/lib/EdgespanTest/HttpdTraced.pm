@@ -22,6 +22,7 @@ my $FORMAT = join ',', map {qq{\\"$_->[0]\\":\\"$_->[1]\\"}} (
     [ traceparent => '%{OTEL_TRACEPARENT}e' ],
     [ upstream => '%{OTEL_UPSTREAM_SPAN_ID}e' ],
     [ note => '%{OTEL_TRACE_ID}n' ], [ note_sampled => '%{OTEL_SAMPLED}n' ],
+    [ decision => '%{OTEL_DECISION}e' ], [ note_decision => '%{OTEL_DECISION}n' ],
     [ us => '%D' ], [ status => '%>s' ]);
 
 # Options besides httpd's: collector (a new one), exporter (more options of it),
