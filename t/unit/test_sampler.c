@@ -188,6 +188,137 @@ randomness(void **state)
     assert_false(sampled_by(most, ES_THRESHOLD_NEVER));
 }
 
+/* Conformance of OpenTelemetry's own rounding: at other precisions, and none at all. */
+static void
+precisions(void **state)
+{
+    static const struct {
+        double probability;
+        unsigned digits;
+        const char *th;
+    } rows[] = {
+        {1.0, 4, "0"},
+        {1.0 / 2, 4, "8"},
+        {1.0 / 3, 4, "aaab"},
+        {1.0 / 4, 4, "c"},
+        {1.0 / 5, 4, "cccd"},
+        {1.0 / 8, 4, "e"},
+        {1.0 / 10, 4, "e666"},
+        {1.0 / 16, 4, "f"},
+        {1.0 / 100, 4, "fd70a"},
+        {1.0 / 1000, 4, "ffbe77"},
+        {1.0 / 10000, 4, "fff9724"},
+        {1.0 / 100000, 4, "ffff583a"},
+        {1.0 / 1000000, 4, "ffffef39"},
+        {1.0 / 10, 3, "e66"},
+        {1.0 / 100, 3, "fd71"},
+        {1.0 / 1000, 3, "ffbe7"},
+        {1.0 / 10, 5, "e6666"},
+        {1.0 / 100, 5, "fd70a4"},
+        {1.0 / 1000, 5, "ffbe76d"},
+        {0.1, 14, "e6666666666668"},
+        {1 / 72057594037927936.0, 14, "ffffffffffffff"},
+        {1 / 72057594037927936.0, 4, "ffffffffffffff"},
+
+        /* Near 1 the digits that count are behind the zeros. */
+        {0.99, 4, "028f6"},
+        {0.9999, 4, "00068dc"},
+        {0.9, 4, "199a"},
+    };
+    char th[16];
+
+    (void) state;
+    for (size_t i = 0; i < UNIT_COUNT(rows); i++) {
+        uint64_t t = es_threshold_round(es_threshold_of(rows[i].probability), rows[i].digits);
+
+        assert_string_equal(hex(t, th), rows[i].th);
+        assert_int_equal(es_threshold_round(t, rows[i].digits), t);
+    }
+    assert_int_equal(es_threshold_round(ES_THRESHOLD_NEVER, 4), ES_THRESHOLD_NEVER);
+    assert_int_equal(es_threshold_of(0), ES_THRESHOLD_NEVER);
+
+    for (unsigned left = 0; left < 56; left++) {
+        uint64_t t = (ES_THRESHOLD_NEVER - 1) >> left;
+
+        assert_true(es_threshold_round(t, 4) <= ES_THRESHOLD_NEVER);
+        assert_true(es_threshold_round(ES_THRESHOLD_NEVER - t, 4) <= ES_THRESHOLD_NEVER);
+    }
+}
+
+static void
+texts(void **state)
+{
+    static const struct {
+        const char *rate, *text;
+    } rows[] = {
+        {"1", "1"},          {"0", "0"},           {"0.5", "0.5"},       {"10%", "0.1"},
+        {"1%", "0.01"},      {"0.1%", "0.001"},    {"0.034", "0.034"},   {"0.3333333333", "0.3333"},
+        {"0.2", "0.2"},      {"0.9999", "0.9999"}, {"0.99999999", "1"},  {"0.000001", "0.000001"},
+        {"12.5%", "0.125"},  {"0.99", "0.99"},     {"0.0625", "0.0625"}, {"0.09999999", "0.1"},
+        {"0.75%", "0.0075"},
+    };
+    char text[ES_PROBABILITY_TEXT];
+
+    (void) state;
+    for (size_t i = 0; i < UNIT_COUNT(rows); i++) {
+        size_t len = es_probability_text(threshold(rows[i].rate), text);
+
+        unit_assert_str(es_str(text, len), rows[i].text);
+    }
+    unit_assert_str(es_str(text, es_probability_text(ES_THRESHOLD_NEVER - 1, text)),
+                    "0.00000000000000001388");
+}
+
+static void
+names(void **state)
+{
+    static const struct {
+        const char *name;
+        bool parent_based;
+        es_root_t root;
+    } rows[] = {
+        {"always_on", false, ES_ROOT_ON},
+        {"always_off", false, ES_ROOT_OFF},
+        {"traceidratio", false, ES_ROOT_RATIO},
+        {"parentbased_always_on", true, ES_ROOT_ON},
+        {"parentbased_always_off", true, ES_ROOT_OFF},
+        {"parentbased_traceidratio", true, ES_ROOT_RATIO},
+        {"Parentbased_TraceIdRatio", true, ES_ROOT_RATIO},
+    };
+    static const struct {
+        const char *name, *error;
+    } bad[] = {
+        {"jaeger_remote", "sampler \"jaeger_remote\" is not supported: it asks a Jaeger collector"},
+        {"parentbased_jaeger_remote", "sampler \"parentbased_jaeger_remote\" is not supported: "},
+        {"xray", "sampler \"xray\" is not supported: it asks AWS X-Ray"},
+        {"", "invalid sampler \"\": it is \"always_on\", \"always_off\", \"traceidratio\", or "},
+        {"always", "invalid sampler \"always\": "},
+        {"always_on ", "invalid sampler \"always_on \": "},
+        {"parentbased_", "invalid sampler \"parentbased_\": "},
+    };
+    es_error_t error;
+    uint8_t row = 99;
+
+    (void) state;
+    for (size_t i = 0; i < UNIT_COUNT(rows); i++) {
+        const es_sampler_t *ratio;
+
+        assert_true(es_sampler_find(es_cstr(rows[i].name), &row, &error));
+        assert_int_equal(es_samplers[row].parent_based, rows[i].parent_based);
+        assert_int_equal(es_samplers[row].root, rows[i].root);
+        ratio = &es_samplers[es_sampler_ratio(row)];
+        unit_assert_str(ratio->name,
+                        rows[i].parent_based ? "parentbased_traceidratio" : "traceidratio");
+    }
+    row = 99;
+    for (size_t i = 0; i < UNIT_COUNT(bad); i++) {
+        assert_false(es_sampler_find(es_cstr(bad[i].name), &row, &error));
+        assert_memory_equal(error.text, bad[i].error, strlen(bad[i].error));
+        assert_int_equal(row, 99);
+    }
+    unit_assert_str(es_samplers[0].name, "parentbased_always_on");
+}
+
 /* A fixed seed: within three sigma is what one run in four hundred is not. */
 static void
 share(void **state)
@@ -222,9 +353,10 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rates),     cmocka_unit_test(rates_are_monotone),
-        cmocka_unit_test(bad_rates), cmocka_unit_test(randomness),
-        cmocka_unit_test(share),
+        cmocka_unit_test(rates),      cmocka_unit_test(rates_are_monotone),
+        cmocka_unit_test(bad_rates),  cmocka_unit_test(randomness),
+        cmocka_unit_test(precisions), cmocka_unit_test(texts),
+        cmocka_unit_test(names),      cmocka_unit_test(share),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
