@@ -37,7 +37,7 @@ unit_pool_alloc(void *pool, size_t size)
 
 static const es_pool_t unit_pool = {unit_pool_alloc, NULL};
 
-static int
+static inline int
 unit_release(void **state)
 {
     (void) state;
