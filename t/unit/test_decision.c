@@ -1,0 +1,608 @@
+/* What is decided for a request, when it is fixed, and what is said of it. */
+
+#include "unit_propagation.h"
+
+#include "es_clock.h"
+#include "es_sampler.h"
+
+#define ID "4bf92f3577b34da6a3ce929d0e0e4736" /* R is ce929d0e0e4736 */
+#define SAMPLED "00-" ID "-00f067aa0ba902b7-01"
+#define UNSAMPLED "00-" ID "-00f067aa0ba902b7-00"
+
+static es_stats_t *stats;
+static es_propagation_t propagation;
+
+static int
+setup(void **state)
+{
+    (void) state;
+    stats = aligned_alloc(64, sizeof(*stats));
+    if (stats == NULL) {
+        return 1;
+    }
+    memset(stats, 0, sizeof(*stats));
+    unit_generation.stats = stats;
+    unit_provider.stripe = &stats->stripes[0];
+    unit_config.limits_count = unit_config.targets_count = 0;
+    unit_config.sampling = (es_sampling_t){0};
+    propagation = unit_propagation("tracecontext b3");
+    return 0;
+}
+
+static int
+teardown(void **state)
+{
+    free(stats);
+    return unit_release(state);
+}
+
+static es_trace_t
+request(const char *traceparent, const char *tracestate)
+{
+    const unit_field_t fields[] = {
+        {traceparent != NULL ? "traceparent" : NULL, traceparent},
+        {tracestate != NULL ? "tracestate" : NULL, tracestate},
+    };
+
+    return unit_join(&propagation, ES_TRUST_ON, fields, UNIT_COUNT(fields));
+}
+
+static es_trace_t
+b3_request(const char *b3)
+{
+    return unit_join(&propagation, ES_TRUST_ON, &(unit_field_t){"b3", b3}, 1);
+}
+
+static void
+decide(es_trace_t *trace, const es_sampling_t *sampling)
+{
+    es_trace_decide(trace, sampling, ES_THRESHOLD_DEFAULT, ES_STR("/"));
+}
+
+static es_sampling_t
+sampler(const char *name)
+{
+    es_sampling_t sampling = {0};
+    es_error_t error;
+
+    assert_true(es_sampling_sampler(&sampling, es_cstr(name), "f:1", &error));
+    return sampling;
+}
+
+static es_sampling_t
+rate(const char *text)
+{
+    es_sampling_t sampling = {0};
+    es_error_t error;
+
+    assert_true(es_sampling_rate(&sampling, es_cstr(text), "f:2", &error));
+    return sampling;
+}
+
+static es_sampling_t
+of_name_and_rate(const char *name, const char *text)
+{
+    es_sampling_t sampling = sampler(name);
+    es_error_t error;
+
+    assert_true(es_sampling_rate(&sampling, es_cstr(text), "f:2", &error));
+    return sampling;
+}
+
+#define assert_decision(trace, expected)                            \
+    do {                                                            \
+        char text_[ES_DECISION_TEXT];                               \
+        unit_assert_str(es_trace_decision(trace, text_), expected); \
+    } while (0)
+
+/* --------------------------------------------------------------- deciding --- */
+
+/* The sampler's table, for each wish of a caller. */
+static void
+wishes(void **state)
+{
+    static const struct {
+        const char *sampler, *rate;
+        const char *none, *deny, *accept; /* what is decided */
+    } rows[] = {
+        {NULL, NULL, "always_on", "drop parent", "parent"},
+        {NULL, "1", "ratio=1 (f:2)", "drop parent", "parent"},
+        {NULL, "0", "drop ratio=0 (f:2)", "drop parent", "parent"},
+        {"parentbased_always_on", NULL, "always_on (f:1)", "drop parent", "parent"},
+        {"parentbased_always_off", NULL, "drop always_off (f:1)", "drop parent", "parent"},
+        {"parentbased_traceidratio", NULL, "ratio=1 (f:1)", "drop parent", "parent"},
+        {"parentbased_traceidratio", "0", "drop ratio=0 (f:2)", "drop parent", "parent"},
+        {"always_on", NULL, "always_on (f:1)", "always_on (f:1)", "always_on (f:1)"},
+        {"always_off", NULL, "drop always_off (f:1)", "drop always_off (f:1)",
+         "drop always_off (f:1)"},
+        {"traceidratio", NULL, "ratio=1 (f:1)", "ratio=1 (f:1)", "ratio=1 (f:1)"},
+        {"traceidratio", "0", "drop ratio=0 (f:2)", "drop ratio=0 (f:2)", "drop ratio=0 (f:2)"},
+    };
+    static const struct {
+        const char *b3;
+        unsigned wish; /* 0: none, 1: deny, 2: accept */
+    } callers[] = {
+        {"", 0},
+        {"0", 1},
+        {"1", 2},
+        {"d", 2},
+        {ID "-00f067aa0ba902b7", 0},
+        {ID "-00f067aa0ba902b7-0", 1},
+        {ID "-00f067aa0ba902b7-1", 2},
+        {ID "-00f067aa0ba902b7-d", 2},
+    };
+
+    (void) state;
+    for (size_t i = 0; i < UNIT_COUNT(rows); i++) {
+        es_sampling_t sampling =
+            rows[i].sampler == NULL && rows[i].rate == NULL ? (es_sampling_t){0}
+            : rows[i].sampler == NULL                       ? rate(rows[i].rate)
+            : rows[i].rate == NULL                          ? sampler(rows[i].sampler)
+                                   : of_name_and_rate(rows[i].sampler, rows[i].rate);
+
+        for (size_t k = 0; k < UNIT_COUNT(callers); k++) {
+            const char *const expected[] = {rows[i].none, rows[i].deny, rows[i].accept};
+            const char *words = expected[callers[k].wish];
+            es_trace_t trace = b3_request(callers[k].b3);
+
+            decide(&trace, &sampling);
+            assert_decision(&trace, words);
+            assert_int_equal(es_trace_sampled(&trace), strncmp(words, "drop", 4) != 0);
+            assert_int_equal(trace.span.flags & ES_FLAG_SAMPLED, es_trace_sampled(&trace));
+            unit_release(NULL);
+        }
+    }
+}
+
+/* Where no place says anything, the environment does; it is outside of all. */
+static void
+environment(void **state)
+{
+    es_sampling_t nothing = {0}, some = rate("0"), ratio = sampler("traceidratio");
+    es_trace_t trace;
+
+    (void) state;
+    unit_config.sampling = sampler("always_off");
+    unit_config.sampling.places[0] = NULL;
+    trace = request(SAMPLED, NULL);
+    decide(&trace, &nothing);
+    assert_decision(&trace, "drop always_off");
+    decide(&trace, &some);
+    assert_decision(&trace, "drop ratio=0 (f:2)");
+    decide(&trace, &ratio);
+    assert_decision(&trace, "ratio=1 (f:1)");
+
+    unit_config.sampling = of_name_and_rate("parentbased_traceidratio", "0");
+    decide(&trace, &nothing);
+    assert_decision(&trace, "parent");
+    decide(&trace, &ratio);
+    assert_decision(&trace, "drop ratio=0 (f:1)");
+    trace = request(NULL, NULL);
+    decide(&trace, &nothing);
+    assert_decision(&trace, "drop ratio=0");
+}
+
+static void
+variable_rates(void **state)
+{
+    es_sampling_t varies = rate(""), always = sampler("always_on"), target = {0};
+    es_trace_t trace = request(NULL, NULL);
+    es_error_t error;
+
+    (void) state;
+    es_trace_decide(&trace, &varies, ES_THRESHOLD_NEVER, ES_STR("/"));
+    assert_decision(&trace, "drop ratio=0 (f:2)");
+    es_trace_decide(&trace, &varies, 0, ES_STR("/"));
+    assert_decision(&trace, "ratio=1 (f:2)");
+
+    /* Of a place that says something else it does not count. */
+    es_trace_decide(&trace, &always, ES_THRESHOLD_NEVER, ES_STR("/"));
+    assert_decision(&trace, "always_on (f:1)");
+    assert_true(es_sampling_target(&unit_config, &target, &ES_STR("5r/s"), 1, "f:3", &error));
+    es_trace_decide(&trace, &target, ES_THRESHOLD_NEVER, ES_STR("/"));
+    assert_decision(&trace, "target=1 (f:3)");
+}
+
+/* R is rv, or else the trace id's. Sampled if and only if R >= T. */
+static void
+randomness(void **state)
+{
+    static const struct {
+        const char *tracestate;
+        uint64_t threshold;
+        bool sampled;
+    } rows[] = {
+        {NULL, 0, true},
+        {NULL, UINT64_C(0x80000000000000), true},
+        {NULL, UINT64_C(0xc0000000000000), true},
+        {NULL, UINT64_C(0xcccd0000000000), true},
+        {NULL, UINT64_C(0xce929d0e0e4736), true},
+        {NULL, UINT64_C(0xce929d0e0e4737), false},
+        {NULL, UINT64_C(0xe6660000000000), false},
+        {"ot=rv:00000000000000", 0, true},
+        {"ot=rv:00000000000000", 1, false},
+        {"ot=rv:ffffffffffffff", UINT64_C(0xffffffffffffff), true},
+        {"a=b,ot=x:y;rv:ce929d0e0e4737", UINT64_C(0xce929d0e0e4737), true},
+        {"ot=rv:0", UINT64_C(0xce929d0e0e4736), true},
+    };
+    es_sampling_t sampling = of_name_and_rate("traceidratio", "");
+
+    (void) state;
+    for (size_t i = 0; i < UNIT_COUNT(rows); i++) {
+        es_trace_t trace = request(UNSAMPLED, rows[i].tracestate);
+
+        es_trace_decide(&trace, &sampling, rows[i].threshold, ES_STR("/"));
+        if (es_trace_sampled(&trace) != rows[i].sampled) {
+            fail_msg("row %zu", i);
+        }
+        unit_release(NULL);
+    }
+}
+
+/* ----------------------------------------------------------------- sealing --- */
+
+#define AT_HALF "8"
+
+/* What upstreams are told in tracestate. */
+static void
+tracestates(void **state)
+{
+    static const struct {
+        const char *sampler, *rate; /* NULL: nothing is said */
+        const char *traceparent, *before, *after;
+    } rows[] = {
+        /* Decided by a probability: it says so. */
+        {NULL, "1", NULL, NULL, "ot=th:0"},
+        {"traceidratio", "50%", SAMPLED, "a=1", "ot=th:" AT_HALF ",a=1"},
+        {"traceidratio", "50%", UNSAMPLED, "a=1,ot=th:c;rv:ffffffffffffff",
+         "ot=th:" AT_HALF ";rv:ffffffffffffff,a=1"},
+        {"traceidratio", "50%", SAMPLED, "ot=th:8,a=1", "ot=th:8,a=1"},
+
+        /* Not sampled. */
+        {"traceidratio", "10%", SAMPLED, "a=1,ot=th:8", "a=1"},
+        {"traceidratio", "10%", SAMPLED, "ot=rv:00000000000000;th:0", "ot=rv:00000000000000"},
+        {NULL, NULL, UNSAMPLED, "ot=th:8,a=1", "a=1"},
+        {NULL, "0", NULL, NULL, ""},
+        {"always_off", NULL, SAMPLED, "ot=th:8", ""},
+
+        /* Sampled, but not by a probability. */
+        {NULL, NULL, NULL, NULL, ""},
+        {"always_on", NULL, SAMPLED, "ot=th:8,a=1", "a=1"},
+        {"always_on", NULL, SAMPLED, "a=1", "a=1"},
+
+        /* By the parent: its own is still true, unless it contradicts itself. */
+        {NULL, NULL, SAMPLED, NULL, ""},
+        {NULL, "1%", SAMPLED, "ot=th:8,a=1", "ot=th:8,a=1"},
+        {NULL, "1%", SAMPLED, "a=1, ot=th:80", "a=1, ot=th:80"},
+        {NULL, "1%", SAMPLED, "ot=th:ce929d0e0e4736", "ot=th:ce929d0e0e4736"},
+        {NULL, "1%", SAMPLED, "ot=th:ce929d0e0e4737,a=1", "a=1"},
+        {NULL, "1%", SAMPLED, "ot=th:e666;x:y", "ot=x:y"},
+        {NULL, "1%", SAMPLED, "ot=th:8;rv:00000000000000", "ot=rv:00000000000000"},
+        {NULL, "1%", SAMPLED, "ot=th:nonsense,a=1", "a=1"},
+        {NULL, "1%", SAMPLED, "a=1", "a=1"},
+    };
+
+    (void) state;
+    for (size_t i = 0; i < UNIT_COUNT(rows); i++) {
+        es_trace_t trace = request(rows[i].traceparent, rows[i].before);
+        es_sampling_t sampling =
+            rows[i].sampler == NULL && rows[i].rate == NULL ? (es_sampling_t){0}
+            : rows[i].sampler == NULL                       ? rate(rows[i].rate)
+            : rows[i].rate == NULL                          ? sampler(rows[i].sampler)
+                                   : of_name_and_rate(rows[i].sampler, rows[i].rate);
+        es_str_t before = trace.span.tracestate;
+
+        decide(&trace, &sampling);
+        assert_ptr_equal(trace.span.tracestate.data, before.data);
+        es_trace_seal(&trace);
+        unit_assert_str(trace.span.tracestate, rows[i].after);
+        unit_release(NULL);
+    }
+}
+
+/* The usual request costs no memory; what costs some does without it. */
+static void
+memory(void **state)
+{
+    static const char *const rows[][3] = {
+        {NULL, NULL, ""},
+        {SAMPLED, NULL, ""},
+        {SAMPLED, "a=1,b=2", "a=1,b=2"},
+        {UNSAMPLED, "a=1,b=2", "a=1,b=2"},
+        {SAMPLED, "a=1,ot=th:8", "a=1,ot=th:8"},
+        {UNSAMPLED, "a=1,ot=th:8", ""},
+    };
+    es_sampling_t nothing = {0}, all = rate("100%");
+    es_trace_t trace;
+
+    (void) state;
+    for (size_t i = 0; i < UNIT_COUNT(rows); i++) {
+        trace = request(rows[i][0], rows[i][1]);
+        unit_allocations_left = 0;
+        decide(&trace, &nothing);
+        es_trace_seal(&trace);
+        unit_assert_str(trace.span.tracestate, rows[i][2]);
+        unit_release(NULL);
+    }
+    trace = request(NULL, NULL);
+    unit_allocations_left = 0;
+    decide(&trace, &all);
+    es_trace_seal(&trace);
+    assert_true(es_trace_sampled(&trace));
+    unit_assert_str(trace.span.tracestate, "");
+}
+
+static uint64_t
+decided(es_decision_t decision)
+{
+    return es_stats_get(&stats->stripes[0].decisions[decision]);
+}
+
+/* One budget for all that inherit it, spent once a request. */
+static void
+limits(void **state)
+{
+    es_sampling_t all = rate("50%"), inherits = {0}, never = sampler("always_off");
+    es_str_t words[] = {ES_STR("1r/m"), ES_STR("burst=3")};
+    es_limit_state_t *shared = &stats->limits[0];
+    es_trace_t trace;
+    es_error_t error;
+
+    (void) state;
+    all.sampler = sampler("traceidratio").sampler;
+    all.given |= ES_GIVEN_SAMPLER;
+    assert_true(es_sampling_limit(&unit_config, &all, words, 2, "f:7", &error));
+    es_sampling_inherit(&inherits, &all);
+    es_sampling_inherit(&never, &all);
+
+    /* Who is not sampled spends nothing, nor does who only might be. */
+    for (unsigned i = 0; i < 10; i++) {
+        trace = request(SAMPLED, NULL);
+        decide(&trace, &never);
+        es_trace_seal(&trace);
+        trace = request(SAMPLED, NULL);
+        decide(&trace, &all);
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        trace = request(SAMPLED, "ot=th:4,a=1");
+        decide(&trace, i == 0 ? &all : &inherits);
+        es_trace_seal(&trace);
+        es_trace_seal(&trace);
+        assert_decision(&trace, "ratio=0.5 (f:2)");
+        unit_assert_str(trace.span.tracestate, "ot=th:8,a=1");
+    }
+    for (unsigned i = 0; i < 3; i++) {
+        trace = request(SAMPLED, "ot=th:4,a=1");
+        decide(&trace, i == 0 ? &all : &inherits);
+        assert_true(es_trace_sampled(&trace));
+        es_trace_seal(&trace);
+        if (i > 0) {
+            assert_decision(&trace, "limit (f:7)");
+            assert_false(es_trace_sampled(&trace));
+            assert_int_equal(trace.span.flags & ES_FLAG_SAMPLED, 0);
+            unit_assert_str(trace.span.tracestate, "a=1");
+        }
+    }
+    assert_int_equal(decided(ES_DECISION_RATIO_SAMPLED), 3);
+    assert_int_equal(decided(ES_DECISION_LIMIT), 2);
+    assert_int_equal(decided(ES_DECISION_ALWAYS_OFF), 10);
+    assert_int_equal(shared->refused, 2);
+
+    /* While it refuses, the share of what it lets through is not known. */
+    es_limit_init(&unit_config.limits[0], 1000, 1, 100, "f:7");
+    shared->next_ns = 0;
+    trace = request(SAMPLED, "ot=th:4,a=1");
+    decide(&trace, &all);
+    es_trace_seal(&trace);
+    assert_decision(&trace, "ratio=0.5 (f:2)");
+    unit_assert_str(trace.span.tracestate, "a=1");
+    shared->refused_ns -= 11 * ES_SECOND;
+    trace = request(SAMPLED, "ot=th:4,a=1");
+    decide(&trace, &all);
+    es_trace_seal(&trace);
+    unit_assert_str(trace.span.tracestate, "ot=th:8,a=1");
+}
+
+/* Also for who was sampled by the caller: nobody forces a flood. */
+static void
+limited_parents(void **state)
+{
+    es_sampling_t sampling = {0};
+    es_str_t words[] = {ES_STR("1r/m"), ES_STR("burst=1")};
+    es_trace_t trace;
+    es_error_t error;
+
+    (void) state;
+    assert_true(es_sampling_limit(&unit_config, &sampling, words, 2, NULL, &error));
+    trace = request(SAMPLED, "ot=th:8");
+    decide(&trace, &sampling);
+    es_trace_seal(&trace);
+    assert_decision(&trace, "parent");
+    unit_assert_str(trace.span.tracestate, "ot=th:8");
+    trace = request(SAMPLED, "ot=th:8");
+    decide(&trace, &sampling);
+    es_trace_seal(&trace);
+    assert_decision(&trace, "limit");
+    unit_assert_str(trace.span.tracestate, "");
+}
+
+/* Counted is what the probability took, when it is fixed. */
+static void
+targets(void **state)
+{
+    es_sampling_t sampling = {0};
+    es_target_state_t *shared = &stats->targets[0];
+    es_str_t words[] = {ES_STR("5r/s"), ES_STR("max=50%")};
+    es_trace_t trace;
+    es_error_t error;
+
+    (void) state;
+    assert_true(es_sampling_target(&unit_config, &sampling, words, 2, "f:3", &error));
+    shared->window_ns = es_mono_ns();
+
+    trace = request(SAMPLED, NULL);
+    decide(&trace, &sampling);
+    es_trace_seal(&trace);
+    assert_decision(&trace, "parent");
+    assert_int_equal(shared->count, 0);
+
+    sampling.sampler = sampler("traceidratio").sampler;
+    sampling.given |= ES_GIVEN_SAMPLER;
+    trace = request(SAMPLED, NULL);
+    decide(&trace, &sampling);
+    decide(&trace, &sampling);
+    assert_int_equal(shared->count, 0);
+    es_trace_seal(&trace);
+    es_trace_seal(&trace);
+    assert_decision(&trace, "target=0.5 (f:3)");
+    unit_assert_str(trace.span.tracestate, "ot=th:8");
+    assert_int_equal(shared->count, 1);
+
+    trace = request(SAMPLED, "ot=rv:00000000000000");
+    decide(&trace, &sampling);
+    es_trace_seal(&trace);
+    assert_decision(&trace, "drop target=0.5 (f:3)");
+    assert_int_equal(shared->count, 2);
+}
+
+/* --------------------------------------------------------------- redirects --- */
+
+static void
+redirects(void **state)
+{
+    es_sampling_t on = rate("1"), off = rate("0"), keeps = rate("0"), keeps_more = rate("0");
+    es_trace_t trace;
+    es_error_t error;
+
+    (void) state;
+    assert_true(es_sampling_keep(&unit_config, &keeps, &ES_STR("error"), 1, "f:5", &error));
+    assert_true(es_sampling_keep(&unit_config, &keeps_more, &ES_STR("slow=1s"), 1, "f:6", &error));
+
+    /* On, never off. */
+    trace = request(NULL, NULL);
+    decide(&trace, &off);
+    es_trace_redirected(&trace);
+    decide(&trace, &on);
+    assert_true(es_trace_sampled(&trace));
+    decide(&trace, &off);
+    es_trace_decide_off(&trace);
+    es_trace_leave(&trace);
+    assert_true(es_trace_sampled(&trace));
+
+    /* Another location of the same request may do either. */
+    trace = request(NULL, NULL);
+    decide(&trace, &on);
+    decide(&trace, &off);
+    assert_false(es_trace_sampled(&trace));
+    decide(&trace, &keeps);
+    assert_ptr_equal(trace.keeping, &keeps);
+    decide(&trace, &off);
+    assert_null(trace.keeping);
+    decide(&trace, &on);
+    es_trace_leave(&trace);
+    assert_false(trace.decided);
+
+    /* What is kept survives, too, and is replaced only by other rules. */
+    decide(&trace, &keeps);
+    assert_true(es_trace_recording(&trace));
+    es_trace_redirected(&trace);
+    decide(&trace, &off);
+    assert_ptr_equal(trace.keeping, &keeps);
+    es_trace_decide_off(&trace);
+    es_trace_leave(&trace);
+    assert_true(es_trace_recording(&trace));
+    assert_decision(&trace, "drop ratio=0 (f:2)");
+    decide(&trace, &keeps_more);
+    assert_ptr_equal(trace.keeping, &keeps_more);
+
+    /* Sealed is sealed, but for what happens at the end. */
+    es_trace_seal(&trace);
+    decide(&trace, &on);
+    es_trace_decide_off(&trace);
+    es_trace_leave(&trace);
+    assert_decision(&trace, "drop ratio=0 (f:2)");
+    assert_ptr_equal(trace.keeping, &keeps_more);
+
+    /* Switched off by its condition, nothing is kept. */
+    trace = request(NULL, NULL);
+    decide(&trace, &keeps);
+    es_trace_decide_off(&trace);
+    assert_false(es_trace_recording(&trace));
+    assert_decision(&trace, "drop off");
+
+    trace = request(NULL, NULL);
+    assert_decision(&trace, "");
+}
+
+/* ----------------------------------------------------------------- telling --- */
+
+static void
+texts(void **state)
+{
+    char longest[400], text[ES_DECISION_TEXT];
+    es_sampling_t sampling = rate("0");
+    es_trace_t trace = request(NULL, NULL);
+    es_str_t told;
+
+    (void) state;
+    memset(longest, 'x', sizeof(longest) - 1);
+    strcpy(longest + sizeof(longest) - 8, "conf:42");
+    sampling.places[__builtin_ctz(ES_GIVEN_RATE)] = longest;
+    decide(&trace, &sampling);
+    told = es_trace_decision(&trace, text);
+    assert_int_equal(told.len, ES_DECISION_TEXT);
+    assert_memory_equal(told.data, "drop ratio=0 (xxx", 17);
+    assert_memory_equal(told.data + told.len - 9, "xconf:42)", 9);
+
+    trace.decision = ES_DECISION_OVERRIDE_SAMPLED;
+    trace.threshold = 0;
+    trace.override_line = 3;
+    assert_decision(&trace, "override=1 (override:3)");
+    trace.decision = ES_DECISION_OVERRIDE_UNSAMPLED;
+    trace.threshold = ES_THRESHOLD_NEVER;
+    trace.override_line = UINT32_MAX;
+    assert_decision(&trace, "drop override=0 (override:4294967295)");
+}
+
+/* A fixed seed: within three sigma is what one run in four hundred is not. */
+static void
+share(void **state)
+{
+    static const char *const rates[] = {"50%", "10%", "1%", "0.9", "0.001"};
+    enum { REQUESTS = 100000 };
+
+    (void) state;
+    for (size_t i = 0; i < UNIT_COUNT(rates); i++) {
+        es_sampling_t sampling = rate(rates[i]);
+        double mean = REQUESTS * es_threshold_probability(sampling.threshold);
+        double variance = mean * (1 - mean / REQUESTS), difference;
+        unsigned sampled = 0;
+
+        unit_provider.ids = (es_id_generator_t){.counter = 40 + i, .key = {0x5eed, 0xfeed}};
+        for (unsigned k = 0; k < REQUESTS; k++) {
+            es_trace_t trace;
+
+            es_trace_init(&trace, &unit_provider, &unit_pool);
+            es_trace_join(&trace, &propagation, ES_TRUST_ON, NULL);
+            decide(&trace, &sampling);
+            sampled += es_trace_sampled(&trace);
+        }
+        difference = sampled - mean;
+        print_message("# %s: %u of %d\n", rates[i], sampled, REQUESTS);
+        assert_true(difference * difference <= 9 * variance);
+    }
+}
+
+#define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(wishes),      TEST(environment), TEST(variable_rates), TEST(randomness),
+        TEST(tracestates), TEST(memory),      TEST(limits),         TEST(limited_parents),
+        TEST(targets),     TEST(redirects),   TEST(texts),          TEST(share),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
