@@ -217,6 +217,11 @@ write_ot(es_str_t ot, es_str_t th, char *out)
             append(&text, pair, ';');
         }
     }
+
+    /* A blank inside of the value was legal, at its end it is not. */
+    while (text.len != 0 && out[text.len - 1] == ' ') {
+        text.len--;
+    }
     return es_str(out, text.len);
 }
 

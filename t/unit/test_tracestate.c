@@ -119,6 +119,8 @@ write_ot(void **state)
         {"a=1,ot=th:c,b=2", NEVER, "a=1,b=2"},
         {"a=1,ot=th:c;rv:d29d6a7215ced0,b=2", NEVER, "ot=rv:d29d6a7215ced0,a=1,b=2"},
         {"ot=th:;x:y", NEVER, "ot=x:y"},
+        {"ot= ;th:c", NEVER, ""},
+        {"a=1,ot=x ;th:c", NEVER, "ot=x,a=1"},
     };
 
     (void) state;
