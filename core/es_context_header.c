@@ -1,7 +1,6 @@
 /* Which headers of a client are kept from upstreams. */
 
 #include "es_propagator.h"
-#include "es_str.h"
 
 /* Of every format in use, by its own documentation. A name that ends in "*" is a
  * prefix. */
@@ -33,14 +32,22 @@ static const char *const names[] = {
     "correlation-context", /* Azure, before W3C Baggage */
 };
 
+/* CGI makes underscores of hyphens, and so its programs cannot tell them apart. */
 static bool
 matches(es_str_t name, es_str_t row)
 {
     if (row.data[row.len - 1] == '*') {
         row.len--;
-        return name.len >= row.len && es_str_ieq(es_str(name.data, row.len), row);
+        name.len = name.len > row.len ? row.len : name.len;
     }
-    return es_str_ieq(name, row);
+    for (size_t i = 0; i < row.len && name.len == row.len; i++) {
+        char c = name.data[i];
+
+        if (row.data[i] != (c == '_' ? '-' : c >= 'A' && c <= 'Z' ? c | 0x20 : c)) {
+            return false;
+        }
+    }
+    return name.len == row.len;
 }
 
 bool

@@ -65,7 +65,9 @@ ngx_http_edgespan_header_filter(ngx_http_request_t *r)
         return NGX_ERROR;
     }
 
-    if (es_trace_recording(trace) && !es_trace_sampled(trace)) {
+    /* also of what is sampled: a limit may say at the end that it is not */
+
+    if (trace->keeping != NULL) {
         ctx->first_byte = es_mono_ns();
     }
 

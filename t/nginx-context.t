@@ -34,8 +34,8 @@ sub respond {
     my ($bytes) = @_;
     my ($path) = $bytes =~ m{\A\S+ (\S+)};
     my $length = 'Content-Length: 3';
-    return [ delay => 0.25 ], "HTTP/1.1 200 OK\r\n$length\r\n\r\nok\n" if $path =~ /late/;
-    return "HTTP/1.1 200 OK\r\n$length\r\n\r\n", [ delay => 0.25 ], "ok\n"
+    return [ delay => 0.6 ], "HTTP/1.1 200 OK\r\n$length\r\n\r\nok\n" if $path =~ /late/;
+    return "HTTP/1.1 200 OK\r\n$length\r\n\r\n", [ delay => 0.6 ], "ok\n"
         if $path =~ /longwinded/;
     return "HTTP/1.1 200 OK\r\nX-Accel-Redirect: $1\r\n$length\r\n\r\nok\n"
         if $path =~ m{accel(/\S+)};
@@ -89,6 +89,7 @@ server {
     listen 127.0.0.1:%%PORT2%%;
     listen 127.0.0.1:%%PORT3%% http2;
     otel_trust_context off;
+    underscores_in_headers on;
     location / { proxy_pass http://%%UP%%; }
     location /plain/ { proxy_pass http://%%UP%%; }
     location /off/ { otel_trace off; proxy_pass http://%%UP%%; }
@@ -148,7 +149,7 @@ server {
 server {
     listen 127.0.0.1:%%PORT6%%;
     otel_sample_rate 0;
-    otel_sample_keep error slow=200ms status=404;
+    otel_sample_keep error slow=400ms status=404;
     location / { proxy_pass http://%%UP%%; }
     location /shown { add_header X-Why $otel_decision always; proxy_pass http://%%UP%%; }
     location /page { proxy_intercept_errors on; error_page 503 /lost; proxy_pass http://%%UP%%; }
@@ -162,6 +163,12 @@ server {
     location /off { otel_trace $arg_on; proxy_pass http://%%UP%%; }
     location /keepnot { otel_sample_keep off; proxy_pass http://%%UP%%; }
     location /if { if ($arg_not) { otel_sample_keep off; } proxy_pass http://%%UP%%; }
+}
+server {
+    listen 127.0.0.1:%%PORT11%%;
+    otel_sample_limit 1r/m;
+    otel_sample_keep slow=400ms;
+    location / { otel_trace_context extract; proxy_pass http://%%UP%%; }
 }
 server {
     listen 127.0.0.1:%%PORT7%%;
@@ -366,6 +373,16 @@ subtest 'not believed: protocols of CGI\'s kind and gRPC' => sub {
     }
 };
 
+subtest 'not believed: underscores, which CGI cannot tell from hyphens' => sub {
+    my @underscored = map { [ $_->[0] =~ tr/-/_/r, $_->[1] ] } @stranger;
+    for my $protocol (sort keys %cgi) {
+        for my $off ('', '/off') {
+            my $got = params_of($protocol, 2, "$off/$protocol", \@underscored);
+            is_deeply [ keys %$got ], $off ? [] : ['traceparent'], "$off/$protocol";
+        }
+    }
+};
+
 subtest 'not believed: HTTP/2, HTTP/1.0 and 0.9' => sub {
     for my $path ('/x', '/off/x') {
         my $before = $up->requests;
@@ -438,7 +455,12 @@ my @keep = (
     [ 6, '/if/status/503', 'error', 1, 'keep error' ],
     [ 6, '/if/status/503?not=1', undef, 0, 'drop ratio=0' ],
     [ 7, '/return', 'status', 0, 'keep status' ],
+    [ 11, '/longwinded?2', undef, 0, 'limit' ],
+    [ 11, '/late?2', 'slow', 1, 'keep slow' ],
 );
+
+# The first takes what the limit has.
+http_get($n->port(11), '/');
 
 for my $case (@keep) {
     my ($port, $path, $reason, $clients, $why) = @$case;
@@ -559,7 +581,7 @@ server {
     location / { proxy_pass http://%%UP%%; }
 }
 CONF
-    $poor->wait_log(qr/edgespan: this process does not trace: /, 5, 'no thread');
+    $poor->wait_log(qr/edgespan: this process does not trace: /);
     for my $case ([ off => 0 ], [ nonsense => 0 ], [ on => 1 ]) {
         my ($who, $passes) = @$case;
         my $before = $up->requests;
