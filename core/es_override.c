@@ -85,11 +85,17 @@ store_entry(es_override_words_t *to, const es_override_entry_t *entry)
     }
 }
 
+static uint64_t
+load_word(const es_override_words_t *from, size_t offset)
+{
+    return atomic_load_explicit(&from->words[offset / sizeof(uint64_t)], memory_order_acquire);
+}
+
 static void
 load_words(const es_override_words_t *from, es_override_entry_t *entry, size_t offset, size_t size)
 {
     for (size_t i = offset; i < offset + size; i += sizeof(uint64_t)) {
-        uint64_t word = atomic_load_explicit(&from->words[i / sizeof(word)], memory_order_acquire);
+        uint64_t word = load_word(from, i);
 
         memcpy((uint8_t *) entry + i, &word, sizeof(word));
     }
@@ -125,23 +131,42 @@ es_override_read(const es_override_shared_t *shared, es_override_t *override)
     override->count = 0;
 }
 
+/* Word by word, and the length first: most entries are others'. */
+static bool
+is_below(const es_override_words_t *words, es_override_entry_t *entry, es_str_t path)
+{
+    uint64_t word;
+
+    load_words(words, entry, offsetof(es_override_entry_t, line), sizeof(uint64_t));
+    if (entry->length > ES_OVERRIDE_PATH_MAX || entry->length > path.len
+        || (entry->length != 0 && entry->length < path.len && path.data[entry->length] != '/')) {
+        return false;
+    }
+    for (size_t at = 0; at < entry->length; at += sizeof(word)) {
+        size_t left = entry->length - at;
+
+        if (left >= sizeof(word)) { /* a length that the compiler knows */
+            memcpy(&word, path.data + at, sizeof(word));
+        } else {
+            word = 0;
+            memcpy(&word, path.data + at, left);
+        }
+        if (word != load_word(words, offsetof(es_override_entry_t, path) + at)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool
 matches(const es_override_words_t *words, es_override_entry_t *entry, es_str_t path,
         uint64_t now_wall_ns)
 {
-    load_words(words, entry, 0, offsetof(es_override_entry_t, path));
-    if (entry->until_ns <= now_wall_ns || entry->length > ES_OVERRIDE_PATH_MAX
-        || entry->length > path.len) {
+    if (!is_below(words, entry, path)) {
         return false;
     }
-    if (entry->length == 0) {
-        return true;
-    }
-    if (entry->length < path.len && path.data[entry->length] != '/') {
-        return false;
-    }
-    load_words(words, entry, offsetof(es_override_entry_t, path), (entry->length + 7) & ~7u);
-    return memcmp(entry->path, path.data, entry->length) == 0;
+    load_words(words, entry, 0, offsetof(es_override_entry_t, line));
+    return entry->until_ns > now_wall_ns;
 }
 
 bool

@@ -206,7 +206,7 @@ for my $name (sort keys %server) {
     };
 
     subtest "$name: without an exporter" => sub {
-        my $s = $server{$name}->(undef)->start;
+        my $s = $server{$name}->(undef, mpm => 'prefork')->start; # whose stop is another
         put($s, "/checkout 1 until $LATER\n");
         until_decided($s, '/checkout', qr/^\Qoverride=1 (override:1)\E$/);
         pass 'what upstreams are told follows the file, too';

@@ -471,6 +471,7 @@ killed_writers(void **state)
             }
         }
         while (mark < round * 1000000) {
+            assert_int_equal(waitpid(pid, &status, WNOHANG), 0);
             is_whole(shared, &mark);
         }
         nanosleep(&life, NULL);
