@@ -134,10 +134,16 @@ set_attributes(request_rec *r, const es_trace_t *trace, es_http_t *http)
 
 /* What the head dropped may be kept for how it ended. */
 static bool
-is_kept(request_rec *last, es_trace_t *trace, const es_http_t *http)
+is_kept(request_rec *last, es_trace_t *trace, es_http_t *http)
 {
-    bool kept = es_trace_keep(trace, http);
+    bool kept;
 
+    /* A tunnel's first byte goes past the filters of the request. That it was open
+     * for long does not make it slow. */
+    if (http->first_byte_mono_ns == 0 && http->status != 0) {
+        http->first_byte_mono_ns = trace->start_mono_ns;
+    }
+    kept = es_trace_keep(trace, http);
     if (trace->keep != ES_KEEP_NOT) {
         edgespan_show_why(last, trace);
     }

@@ -446,6 +446,34 @@ END
     $s->finish;
 };
 
+subtest 'a tunnel is not slow because it lasts' => sub {
+    my $up = EdgespanTest::Upstream->new(respond => sub {
+        ("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nhello",
+            [ delay => 0.4 ], 'close');
+    });
+    my $s = traced(extra => ['proxy_connect'], vars => { UP => $up->address, TO => $up->port },
+        http => <<'END')->start;
+OtelSampleRate 0
+OtelSampleKeep slow=200ms
+ProxyPass /ws http://%%UP%%/ws upgrade=websocket
+ProxyRequests On
+AllowCONNECT %%TO%%
+END
+    my ($record, $res) = recorded($s, sub { http_get($s->port, '/ws',
+        headers => [ [ Upgrade => 'websocket' ], [ Connection => 'Upgrade' ] ]) });
+    is $res->{status}, 101, 'WebSocket';
+    cmp_ok $record->{us}, '>', 300000, 'lasts';
+    like $record->{decision}, qr/^drop ratio/, 'and is not kept';
+    my $to = '127.0.0.1:' . $up->port;
+    my $text;
+    ($record, $text) = recorded($s, sub { scalar http_raw($s->port,
+        "CONNECT $to HTTP/1.1\r\nHost: $to\r\n\r\nGET / HTTP/1.1\r\n\r\n") });
+    like $text, qr/Connection Established.*101 Switching/s, 'CONNECT';
+    cmp_ok $record->{us}, '>', 300000, 'lasts';
+    like $record->{decision}, qr/^drop ratio/, 'and is not kept';
+    $s->finish;
+};
+
 subtest 'upstreams of subrequests are kept' => sub {
     my $up = EdgespanTest::Upstream->new;
     my $s = traced(extra => ['include'], vars => { UP => $up->address }, files => {

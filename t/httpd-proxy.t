@@ -384,10 +384,11 @@ subtest 'tunnels' => sub {
     is client($s, $span)->{attrs}{'http.response.status_code'}, 101, 'CLIENT: 101';
     $s->finish;
 
-    $s = traced(extra => ['proxy_connect'], vars => { PORT => $up->port },
-        http => "ProxyRequests On\nAllowCONNECT %%PORT%%")->start;
+    $s = traced(extra => ['proxy_connect'], vars => { TO => $up->port },
+        http => "ProxyRequests On\nAllowCONNECT %%TO%%")->start;
     my $to = '127.0.0.1:' . $up->port;
-    $span = get($s, $to, method => 'CONNECT', host => $to);
+    $span = raw($s, "CONNECT $to HTTP/1.1\r\nHost: $to\r\n\r\n", until => qr/\r\n\r\n/);
+    is $span->{response}{status}, 200, 'connected';
     is $span->{attrs}{'http.request.method'}, 'CONNECT', 'CONNECT';
     is $span->{attrs}{'url.path'}, undef, 'has no path';
     is client($s, $span)->{attrs}{'network.peer.port'}, $up->port, 'CLIENT: peer';
