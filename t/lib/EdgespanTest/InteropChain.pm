@@ -22,9 +22,10 @@ sub new {
         $self->{$language} = EdgespanTest::InteropService->new($language, $collector,
             %{ $opt{env} // {} }, %{ $opt{$language} // {} })->start;
     }
+    # On a busy machine a second can be too short for the last batch.
     my $exporter = exporter($kind,
         endpoint => 'http://127.0.0.1:' . $collector->port_of('http'),
-        protocol => 'http/protobuf');
+        protocol => 'http/protobuf', shutdown_timeout => '5s');
     $self->{gateway} = gateway($kind,
         join("\n", $exporter, map { directive($kind, $_) } @{ $opt{directives} // [] }),
         upstreams => { map { $_ => '127.0.0.1:' . $self->{$_}->port_of('http') }
