@@ -23,17 +23,20 @@ set_decision(es_trace_t *trace, es_decision_t decision)
 
 /* -------------------------------------------------------------- deciding --- */
 
-static uint64_t
+/* rv of the tracestate, or else the trace id's. */
+static __attribute__((noinline)) uint64_t
+shared_randomness(const es_span_context_t *context)
+{
+    es_ot_t ot = es_tracestate_ot(context->tracestate);
+
+    return ot.has_rv ? ot.rv : es_randomness(context->trace_id);
+}
+
+static inline uint64_t
 randomness(const es_span_context_t *context)
 {
-    if (context->tracestate.len != 0) {
-        es_ot_t ot = es_tracestate_ot(context->tracestate);
-
-        if (ot.has_rv) {
-            return ot.rv;
-        }
-    }
-    return es_randomness(context->trace_id);
+    return context->tracestate.len != 0 ? shared_randomness(context)
+                                        : es_randomness(context->trace_id);
 }
 
 /* Nobody decided yet: by the words of the place, else by those of the environment. */
@@ -132,23 +135,17 @@ es_trace_redirected(es_trace_t *trace)
 
 /* --------------------------------------------------------------- sealing --- */
 
-/* The limit of the place, if it has one: may it be sampled? *unknown: with a
- * probability that nobody knows. */
+/* The place has a limit: may it be sampled? *unknown: with a probability that nobody
+ * knows. */
 static bool
 take_limit(const es_trace_t *trace, bool *unknown)
 {
     const es_generation_t *generation = trace->provider->generation;
-    unsigned limit = trace->sampling->limit;
-    es_limit_state_t *state;
-    uint64_t now;
+    unsigned limit = trace->sampling->limit - 1u;
+    es_limit_state_t *state = &generation->stats->limits[limit];
+    uint64_t now = es_mono_ns();
 
-    *unknown = false;
-    if (limit == 0) {
-        return true;
-    }
-    now = es_mono_ns();
-    state = &generation->stats->limits[limit - 1];
-    if (!es_limit_take(&generation->config->limits[limit - 1], state, now)) {
+    if (!es_limit_take(&generation->config->limits[limit], state, now)) {
         return false;
     }
     *unknown = es_limit_refuses(state, now);
@@ -165,39 +162,46 @@ count_target(const es_trace_t *trace)
                     &generation->stats->targets[target - 1], es_mono_ns());
 }
 
-/* The parent's `th` is of what sampled it: so it is ours, unless it says that it was
- * not sampled. */
-static bool
-keeps_parents_threshold(const es_trace_t *trace)
-{
-    es_ot_t ot;
-
-    if (trace->decision != ES_DECISION_PARENT_SAMPLED) {
-        return false;
-    }
-    ot = es_tracestate_ot(trace->span.tracestate);
-    return ot.has_th && randomness(&trace->span) >= ot.th;
-}
-
-/* `ot=th` says with which probability a trace was sampled, where that is known. */
+/* `ot=th` says with which probability a trace was sampled, where that is known. The
+ * parent's is of what sampled it: so it stays ours, unless it contradicts itself. */
 static void
 say_threshold(es_trace_t *trace, bool unknown)
 {
     es_str_t *tracestate = &trace->span.tracestate;
-    bool says = es_trace_sampled(trace) && es_decisions[trace->decision].ratio && !unknown;
+    bool sampled = es_trace_sampled(trace) && !unknown;
+    es_ot_t ot;
 
-    if (says) {
+    if (sampled && es_decisions[trace->decision].ratio) {
         *tracestate = es_tracestate_with_th(*tracestate, trace->threshold, &trace->pool);
-    } else if (tracestate->len != 0 && (unknown || !keeps_parents_threshold(trace))) {
+        return;
+    }
+    ot = es_tracestate_ot(*tracestate);
+    if (ot.names_th
+        && !(sampled && trace->decision == ES_DECISION_PARENT_SAMPLED && ot.has_th
+             && randomness(&trace->span) >= ot.th)) {
         *tracestate = es_tracestate_with_th(*tracestate, ES_THRESHOLD_NEVER, &trace->pool);
     }
+}
+
+/* What only some places ask for. */
+static __attribute__((noinline)) void
+seal_more(es_trace_t *trace)
+{
+    bool unknown = false;
+
+    if (trace->decision == ES_DECISION_TARGET_SAMPLED
+        || trace->decision == ES_DECISION_TARGET_UNSAMPLED) {
+        count_target(trace);
+    }
+    if (es_trace_sampled(trace) && trace->sampling->limit != 0 && !take_limit(trace, &unknown)) {
+        set_decision(trace, ES_DECISION_LIMIT);
+    }
+    say_threshold(trace, unknown);
 }
 
 void
 es_trace_seal(es_trace_t *trace)
 {
-    bool unknown = false;
-
     if (trace->sealed) {
         return;
     }
@@ -205,16 +209,12 @@ es_trace_seal(es_trace_t *trace)
     if (!trace->decided) {
         return;
     }
-
-    if (trace->decision == ES_DECISION_TARGET_SAMPLED
-        || trace->decision == ES_DECISION_TARGET_UNSAMPLED) {
-        count_target(trace);
+    if (trace->span.tracestate.len != 0
+        || (es_trace_sampled(trace)
+                ? es_decisions[trace->decision].ratio || trace->sampling->limit != 0
+                : trace->decision == ES_DECISION_TARGET_UNSAMPLED)) {
+        seal_more(trace);
     }
-    if (es_trace_sampled(trace) && !take_limit(trace, &unknown)) {
-        set_decision(trace, ES_DECISION_LIMIT);
-    }
-
-    say_threshold(trace, unknown);
     es_stats_add(&trace->provider->stripe->decisions[trace->decision], 1);
 }
 

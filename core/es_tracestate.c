@@ -140,7 +140,8 @@ es_tracestate_ot(es_str_t tracestate)
     while (value.len != 0) {
         es_str_t pair = take(&value, ';');
 
-        if (is_th(pair) && !ot.has_th) {
+        if (is_th(pair) && !ot.names_th) {
+            ot.names_th = true;
             ot.has_th = parse_hex(es_str_from(pair, 3), 1, &ot.th);
         } else if (es_str_starts(pair, ES_STR("rv:")) && !ot.has_rv) {
             ot.has_rv = parse_hex(es_str_from(pair, 3), HEX_DIGITS, &ot.rv);

@@ -18,6 +18,7 @@ bool es_tracestate_valid(es_str_t value, unsigned *members) ES_MUST_CHECK;
 
 /* What `ot` says; of a tracestate that is valid. */
 typedef struct es_ot {
+    bool names_th; /* well or badly */
     bool has_th, has_rv;
     uint64_t th; /* the threshold with which it was sampled */
     uint64_t rv; /* the randomness that replaces the trace id's */
