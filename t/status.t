@@ -76,6 +76,25 @@ END
     },
 );
 
+# Two of the limits' three requests a minute at once.
+my %SAMPLING = (
+    nginx => <<'END',
+        otel_sample_limit 3r/m burst=2;
+        location /target { otel_sample_target 5r/s max=50%; return 200 "ok\n"; }
+        location /keep { otel_sample_rate 0; otel_sample_keep status=404 limit=1r/m; return 404; }
+END
+    httpd => <<'END',
+OtelSampleLimit 3r/m burst=2
+<Location /target>
+    OtelSampleTarget 5r/s max=50%
+</Location>
+<Location /keep>
+    OtelSampleRate 0
+    OtelSampleKeep status=404 limit=1r/m
+</Location>
+END
+);
+
 sub status {
     my ($s) = @_;
     my $res = http_get($s->port(1), '/status?format=json');
@@ -153,6 +172,47 @@ for my $name (sort keys %server) {
         is scalar(() = $collector->spans), 8, 'the status has no spans of its own';
         $s->stop;
         $s->finish;
+    };
+
+    subtest "$name: limits, targets and what is kept" => sub {
+        my $collector = EdgespanTest::Collector->new;
+        my $s = $server{$name}->($collector, http => $SAMPLING{$name})->start;
+        my $port = $s->port(1);
+
+        my $first = status($s);
+        is_deeply [ map { [ @$_{qw(of per_second refused state)} ] } @{ $first->{limits} } ],
+            [ [ 'sampled', 0.05, 0, 'open' ], [ 'kept', 1 / 60, 0, 'open' ] ], 'two limits';
+        is_deeply [ map { [ @$_{qw(per_second probability)} ] } @{ $first->{targets} } ],
+            [ [ 5, 0.5 ] ], 'a target, at its most';
+        like $_->{place}, qr/^\S+\.conf:\d+$/, "the place: $_->{place}"
+            for @{ $first->{limits} }, @{ $first->{targets} };
+
+        http_get($port, '/') for 1 .. 5;
+        http_get($port, '/keep') for 1 .. 3;
+        my $status = status_when($s, 'all ended', sub { $_[0]{spans}{started} == 8 });
+        is $status->{spans}{decided}{limit_unsampled}, 3, 'over the limit';
+        is $status->{spans}{decided}{always_on_sampled}, 2, 'below it';
+        is $status->{limits}[0]{refused}, 3, 'the limit says so';
+        is $status->{limits}[0]{state}, 'refusing', 'and that it does so now';
+        is_deeply $status->{spans}{kept}, {error => 0, slow => 0, status => 1}, 'kept';
+        is $status->{spans}{keep_limited}, 2, 'not kept';
+        is $status->{limits}[1]{refused}, 2, 'by its limit';
+        status_when($s, '3 spans sent', sub { $_[0]{exporters}[0]{sent_spans} == 3 });
+
+        # A target that is exceeded goes down, for all processes.
+        http_get($port, '/target') for 1 .. 10;
+        status_when($s, 'another probability', sub {
+            http_get($port, '/target') for 1 .. 10;
+            $_[0]{targets}[0]{probability} < 0.5;
+        });
+        pass 'and is seen to follow the load';
+
+        my $text = http_get($port, '/status')->{body};
+        like $text, qr/^limits\.0\.state +refusing$/m, 'a limit in text';
+        like $text, qr/^targets\.0\.probability +0\.\d+$/m, 'a target in text';
+        $s->stop;
+        $s->finish;
+        $collector->stop;
     };
 
     subtest "$name: text, JSON, methods" => sub {
