@@ -125,6 +125,19 @@ for my $kind (qw(nginx httpd)) {
         finish($s);
     };
 
+    subtest "$kind: OTEL_TRACES_SAMPLER, whatever the caller says" => sub {
+        for (['always_on', '00', '01'], ['always_off', '01', '00']) {
+            my ($sampler, $from, $to) = @$_;
+            my $c = EdgespanTest::Collector->new;
+            my $s = server($kind, { OTEL_EXPORTER_OTLP_TRACES_ENDPOINT => $c->url,
+                OTEL_TRACES_SAMPLER => $sampler });
+            my $parent = $PARENT =~ s/..$/$from/r;
+            like passed($s, [ traceparent => $parent ]), qr/^00-$T-[0-9a-f]{16}-$to$/, $sampler;
+            finish($s);
+            $c->stop;
+        }
+    };
+
     subtest "$kind: OTEL_TRACES_SAMPLER" => sub {
         my $c = EdgespanTest::Collector->new;
         my $s = server($kind, { OTEL_EXPORTER_OTLP_TRACES_ENDPOINT => $c->url,
@@ -174,7 +187,7 @@ for my $kind (qw(nginx httpd)) {
             OTEL_BSP_EXPORT_TIMEOUT => '-1', OTEL_BSP_MAX_EXPORT_BATCH_SIZE => 'many',
             OTEL_TRACES_SAMPLER => 'jaeger_remote', OTEL_TRACES_EXPORTER => 'otlp,carrier-pigeon');
         my $s = server($kind, { %bad, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT => $c->url,
-            OTEL_PROPAGATORS => 'b3', OTEL_BSP_MAX_QUEUE_SIZE => 100 });
+            OTEL_PROPAGATORS => 'b3,ottrace', OTEL_BSP_MAX_QUEUE_SIZE => 100 });
         http_get($s->port, '/');
         my ($span) = $c->wait_spans(1);
         ok $span, 'it traces all the same';
@@ -183,9 +196,9 @@ for my $kind (qw(nginx httpd)) {
         for my $name (grep { $_ ne 'OTEL_EXPORTER_OTLP_ENDPOINT' } sort keys %bad) {
             is scalar(() = $log =~ /warn\].*\b$name .*is ignored|warn\].*\b$name is ignored/g), 1, $name;
         }
-        for my $name (qw(OTEL_PROPAGATORS OTEL_BSP_MAX_QUEUE_SIZE)) {
-            is scalar(() = $log =~ /notice\].*\b$name /g), 1, "$name: a notice";
-        }
+        is scalar(() = $log =~ /notice\].*\bOTEL_BSP_MAX_QUEUE_SIZE /g), 1, 'a notice';
+        is scalar(() = $log =~ /warn\].*\bOTEL_PROPAGATORS: .*"ottrace"/g), 1,
+            'one propagator that there is not';
         unlike $log, qr/s3cret/, 'no secret';
         finish($s);
     };
