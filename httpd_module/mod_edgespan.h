@@ -1,16 +1,16 @@
 /* mod_edgespan.h: what the files of the httpd module share. The module
  * translates between httpd and the core (core/edgespan.h) and nothing more.
  *
- *   mod_edgespan.c       the module record and its hooks
- *   edgespan_config*.c   directives (edgespan_directives.h)
- *   edgespan_process.c   shared memory, start and stop of tracing in a child
- *   edgespan_request.c   a request's way: join, decide, inject, end
- *   edgespan_context.c   headers of the context, and whom to believe
+ *   mod_edgespan.c          the module record and its hooks
+ *   edgespan_config*.c      directives (edgespan_directives.h)
+ *   edgespan_process.c      shared memory, start and stop of tracing in a child
+ *   edgespan_request.c      a request's way: join, decide, inject, end
+ *   edgespan_context.c      headers of the context, and whom to believe
  *   edgespan_environment.c  OTEL_... in the environment and in the notes
- *   edgespan_response.c  the response: its first byte, a header for the client
- *   edgespan_proxy.c     mod_proxy: the tries of an upstream
- *   edgespan_span.c      what a request says in its SERVER span
- *   edgespan_status.c    SetHandler otel-status
+ *   edgespan_response.c     the response: its first byte, a header for the client
+ *   edgespan_proxy.c        mod_proxy: the tries of an upstream
+ *   edgespan_span.c         what a request says in its SERVER span
+ *   edgespan_status.c       SetHandler otel-status
  *
  * Threads: a request may end on another thread than the one that handled it
  * (HTTP/2, event's write completion). All of its state is in its pool. */

@@ -355,6 +355,11 @@ OtelSampleKeep error slow=300ms status=404 status=403
 ScriptAlias /cgi/ %%PREFIX%%/cgi-bin/
 ProxyPass /up/ http://%%UP%%/
 ProxyPass /dead/ http://%%DEAD%%/
+<Location /over/>
+ProxyErrorOverride On
+ErrorDocument 500 /elsewhere/sorry.txt
+ProxyPass http://%%UP%%/
+</Location>
 <Location /all.txt>
 OtelSampleRate 1
 </Location>
@@ -420,6 +425,10 @@ END
     is +($client->($span, 1))[0]{attrs}{'error.type'}, 'upstream_response_truncated', 'says so';
     $kept->($span = get($s, '/dead/x'), 'error', 'no upstream');
     is +($client->($span, 1))[0]{attrs}{'error.type'}, 'connection_failed', 'says so';
+
+    $kept->($span = get($s, '/over/500'), 'error', 'an error page instead');
+    is $span->{response}{body}, 'sorry', 'is ours';
+    is +($client->($span, 1))[0]{attrs}{'http.response.status_code'}, 500, 'the status of the upstream';
 
     for my $path (qw(/cgi/env /cgi/long /up/x /quiet/none)) {
         my ($record) = recorded($s, sub { http_get($s->port, $path) });
