@@ -1,6 +1,5 @@
 /* The directives of sampling, one level at a time. */
 
-#include "es_clock.h"
 #include "es_config.h"
 #include "es_sampler.h"
 

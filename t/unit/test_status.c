@@ -97,8 +97,14 @@ fact(const server_t *server, const char *path)
 static void *
 pool_alloc(void *pool, size_t size)
 {
+    static _Alignas(16) uint8_t memory[4096];
+    static size_t used;
+    void *block = memory + used;
+
     (void) pool;
-    return malloc(size);
+    used += (size + 15) & ~(size_t) 15;
+    assert_true(used <= sizeof(memory));
+    return block;
 }
 
 /* A request whose caller sent this traceparent, NULL: none. */
