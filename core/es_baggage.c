@@ -168,8 +168,16 @@ es_baggage_combine(const es_carrier_t *carrier, const es_pool_t *pool)
 
 /* ---------------------------------------------------------------- values --- */
 
-/* Percent-decoded, and valid UTF-8: what is not becomes U+FFFD. So does a NUL, which
- * would end a server's string. A "%" that encodes nothing stays. */
+/* A byte that no text of ours is to have: what is decoded goes into headers and logs,
+ * where a line's end would begin another one. */
+static bool
+is_control(uint8_t byte)
+{
+    return byte < 0x20 || byte == 0x7f;
+}
+
+/* Percent-decoded, and valid UTF-8: what is not becomes U+FFFD. So does a control
+ * character. A "%" that encodes nothing stays. */
 static bool
 decode(const es_trace_t *trace, es_str_t value, es_str_t *decoded)
 {
@@ -189,7 +197,7 @@ decode(const es_trace_t *trace, es_str_t value, es_str_t *decoded)
         uint8_t byte = (uint8_t) value.data[0];
 
         value = es_str_from(value, es_percent_byte(value, &byte) ? 3 : 1);
-        text[len++] = (char) (byte != 0 ? byte : 0xff);
+        text[len++] = (char) (is_control(byte) ? 0xff : byte);
     }
 
     utf8 = es_utf8_measure(es_str(text, len), len);

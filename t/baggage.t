@@ -50,6 +50,8 @@ my @cases = (
         ['a b,c=d%+%', '', '', ''], {tenant => 'a b,c=d%+%'}],
     ['no UTF-8', ANY, '/up/', ['tenant=a%FFb'], 'tenant=a%FFb', ["a\x{FFFD}b", '', '', ''],
         {tenant => "a\x{FFFD}b"}],
+    ['what would end a line', ANY, '/up/', ['tenant=a%0D%0AX-Role:%09admin'], 'tenant=a%0D%0AX-Role:%09admin',
+        ["a\x{FFFD}\x{FFFD}X-Role:\x{FFFD}admin", '', '', ''], {tenant => "a\x{FFFD}\x{FFFD}X-Role:\x{FFFD}admin"}],
     ['bad members are passed over', ANY, '/up/', ['=x,tenant,a b=c,tenant=ok'], '=x,tenant,a b=c,tenant=ok',
         ['ok', '', '', ''], {tenant => 'ok'}],
     ['an equals sign in a value', ANY, '/up/', ['tenant=a=b'], 'tenant=a=b', ['a=b', '', '', ''], {tenant => 'a=b'}],

@@ -90,6 +90,8 @@ members(void **state)
         {"no UTF-8", B("a=x%ffy,b=%C3,c=%ED%A0%80"),
          "a=x" FFFD "y,b=" FFFD ",c=" FFFD FFFD FFFD},
         {"a NUL ends no string", B("a=x%00y"), "a=x" FFFD "y"},
+        {"a line's end begins no header", B("a=x%0d%0aX-Admin:%20y,b=%09%1F%7f%20"),
+         "a=x" FFFD FFFD "X-Admin: y,b=" FFFD FFFD FFFD " "},
         {"several fields", {{"baggage", "a=1"}, {"Baggage", "b=2,c=3"}, {"BAGGAGE", "d=4"}},
          "a=1,b=2,c=3,d=4"},
         {"several, empty ones", {{"baggage", ""}, {"baggage", "b=2"}, {"baggage", " "}}, "b=2"},
