@@ -115,6 +115,7 @@ void
 es_trace_decide_off(es_trace_t *trace)
 {
     if (!stays_on(trace)) {
+        trace->keeping = NULL;
         set_decision(trace, ES_DECISION_OFF);
     }
 }
@@ -123,6 +124,7 @@ void
 es_trace_leave(es_trace_t *trace)
 {
     if (!stays_on(trace)) {
+        trace->keeping = NULL;
         trace->decided = false;
     }
 }

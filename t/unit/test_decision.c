@@ -530,6 +530,17 @@ redirects(void **state)
     assert_false(es_trace_recording(&trace));
     assert_decision(&trace, "drop off");
 
+    /* Nor behind a redirect, by the rules of a place that did not count. */
+    es_trace_redirected(&trace);
+    decide(&trace, &off);
+    assert_false(es_trace_recording(&trace));
+    trace = request(NULL, NULL);
+    decide(&trace, &keeps);
+    es_trace_leave(&trace);
+    es_trace_redirected(&trace);
+    decide(&trace, &off);
+    assert_false(es_trace_recording(&trace));
+
     trace = request(NULL, NULL);
     assert_decision(&trace, "");
 }
