@@ -193,7 +193,8 @@ CLANG = $(lastword $(shell IFS=:; ls $$PATH 2> /dev/null | grep -xE 'clang(-[0-9
 
 fuzz:
 	$(MAKE) deps EXTRA='$(if $(CLANG),,clang)'
-	$(MAKE) fuzzers BUILD=$(BUILD)/fuzz CC='$$(CLANG)' SANITIZE=fuzzer-no-link,address,undefined
+	$(MAKE) fuzzers BUILD=$(BUILD)/fuzz CC='$$(or $$(CLANG),$$(error clang is missing))' \
+	    SANITIZE=fuzzer-no-link,address,undefined
 	@perl t/fuzz/fuzz.pl $(BUILD)/fuzz $(FUZZ_SECONDS) $(FUZZ)
 
 fuzzers: $(FUZZERS)

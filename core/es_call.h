@@ -34,7 +34,8 @@ void es_call_destroy(es_call_t *call);
  * is due in the end. */
 bool es_call_prepare(es_call_t *call, const es_request_t *request) ES_MUST_CHECK;
 
-/* Back to a handle without a request; memory and sessions are kept. */
+/* Back to a handle without a request; memory is kept, and TLS sessions are where one
+ * handle is good for more than one request. */
 void es_call_reset(es_call_t *call);
 
 /* The outcome, valid until es_call_reset(). */
