@@ -213,8 +213,8 @@ typedef struct es_attribute {
 } es_attribute_t;
 
 /* The members of the caller's baggage one by one, decoded (U+FFFD for control
- * characters and what is no UTF-8); *at is 0 at first. Of several with one key the last
- * counts. False: no more. */
+ * characters and what is no UTF-8); *at is 0 at first. One key may come again: then
+ * the last counts. False: no more. */
 bool es_trace_baggage_next(const es_trace_t *trace, size_t *at, es_attribute_t *member);
 
 /* The member that a variable of this name means: without case, and any character

@@ -212,21 +212,6 @@ decode(const es_trace_t *trace, es_str_t value, es_str_t *decoded)
     return true;
 }
 
-static bool
-has_key(es_str_t list, es_str_t key)
-{
-    es_member_t member;
-
-    while (list.len != 0) {
-        es_str_t text = es_str_trim(take(&list));
-
-        if (es_str_starts(text, key) && parse_member(text, &member) && es_str_eq(member.key, key)) {
-            return true;
-        }
-    }
-    return false;
-}
-
 bool
 es_trace_baggage_next(const es_trace_t *trace, size_t *at, es_attribute_t *attribute)
 {
@@ -238,7 +223,7 @@ es_trace_baggage_next(const es_trace_t *trace, size_t *at, es_attribute_t *attri
     }
     while (es_baggage_next(&list, &member)) {
         *at = trace->baggage.len - list.len;
-        if (!has_key(list, member.key) && decode(trace, member.value, &attribute->value)) {
+        if (decode(trace, member.value, &attribute->value)) {
             attribute->key = member.key;
             return true;
         }

@@ -51,6 +51,7 @@ baggage_name(apr_pool_t *p, es_str_t key)
     return name;
 }
 
+/* Of one key's values the last stays in the tables. */
 static void
 show_baggage(request_rec *r, const es_trace_t *trace)
 {
