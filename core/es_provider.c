@@ -194,6 +194,9 @@ es_provider_wait(es_provider_t *provider)
     struct pollfd ended = {.fd = provider->ended, .events = POLLIN};
     int saved = errno;
 
+    if (!has_thread(provider)) {
+        return;
+    }
     while ((now = es_mono_ns()) < until
            && poll(&ended, 1, (int) ((until - now) / ES_MS) + 1) <= 0) {
     }
