@@ -161,7 +161,7 @@ sub settle {
         $self->{collector}->wait_spans(1, 10, attr => {'url.query' => "n=$last->{n}"});
     }
     $self->{records} = {};
-    for ($self->records) {
+    for ($self->records(qr/[?&]n=\w/)) {
         $self->{records}{$1} = $_ if $_->{request} =~ /[?&]n=(\w+)/;
     }
     $self->{spans} = {};
@@ -169,22 +169,22 @@ sub settle {
     return;
 }
 
-# All lines of the access log. httpd writes bytes that are not ASCII as \xHH, which
-# is no JSON.
+# Lines of the access log that match. httpd writes bytes that are not ASCII as \xHH,
+# which is no JSON.
 sub records {
-    my ($self) = @_;
+    my ($self, $pattern) = @_;
     my $json = JSON::PP->new->utf8;
-    return map { $json->decode(s/\\x([0-9a-f]{2})/chr hex $1/egr) }
+    return map { $json->decode(s/\\x([0-9a-f]{2})/chr hex $1/egr) } grep { $_ =~ $pattern }
         (slurp($self->{server}->prefix . '/gateway.log') // '') =~ /(.*)\n/g;
 }
 
-# The processes that have served requests; of very many, too.
-sub pids {
-    my ($self) = @_;
-    my %pids;
+# {value => lines} of what the access log says under a name; of very many, too.
+sub tally {
+    my ($self, $name, $path) = @_;
+    my %of;
     open my $log, '<', $self->{server}->prefix . '/gateway.log' or die "no log: $!\n";
-    while (<$log>) { $pids{$1} = 1 if /"pid":"(\d+)"/ }
-    return keys %pids;
+    while (<$log>) { $of{$1}++ if /"\Q$name\E":"([^"]*)"/ && index($_, " $path") >= 0 }
+    return \%of;
 }
 
 # The line of the access log about a request, once it is settled.
