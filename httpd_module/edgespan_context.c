@@ -118,6 +118,57 @@ edgespan_join(request_rec *r, es_trace_t *trace, es_trust_t trust, unsigned mode
 
 /* ------------------------------------------------------------ injecting --- */
 
+/* The next name of a list; NULL: no more. */
+static const char *
+next_name(const char *list, size_t *len)
+{
+    list += strspn(list, ", \t");
+    *len = strcspn(list, ", \t");
+    return *len != 0 ? list : NULL;
+}
+
+static bool
+has_header(const es_header_t *headers, unsigned count, const char *name, size_t len)
+{
+    for (unsigned i = 0; i < count; i++) {
+        if (headers[i].name.len == len && strncasecmp(headers[i].name.data, name, len) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* mod_proxy takes out what the client's Connection names. That means the headers
+ * which came from there, not ours of the same name. */
+static void
+remove_from_connection(request_rec *r, const es_header_t *headers, unsigned count)
+{
+    const char *list = apr_table_get(r->headers_in, "Connection"), *name;
+    char *rest, *end;
+    size_t len;
+
+    for (name = list; name != NULL && (name = next_name(name, &len)) != NULL; name += len) {
+        if (has_header(headers, count, name, len)) {
+            break;
+        }
+    }
+    if (name == NULL) {
+        return;
+    }
+    rest = end = apr_palloc(r->pool, strlen(list) + 1);
+    for (name = list; (name = next_name(name, &len)) != NULL; name += len) {
+        if (!has_header(headers, count, name, len)) {
+            if (end != rest) {
+                *end++ = ',';
+            }
+            memcpy(end, name, len);
+            end += len;
+        }
+    }
+    *end = '\0';
+    apr_table_setn(r->headers_in, "Connection", rest);
+}
+
 void
 edgespan_inject(request_rec *r, const es_trace_t *trace, const uint8_t *span_id)
 {
@@ -125,6 +176,7 @@ edgespan_inject(request_rec *r, const es_trace_t *trace, const uint8_t *span_id)
     unsigned count = es_trace_inject(trace, span_id, headers);
 
     remove_headers(r, trace);
+    remove_from_connection(r, headers, count);
     for (unsigned i = 0; i < count; i++) {
         apr_table_setn(r->headers_in, headers[i].name.data,
                        apr_pstrmemdup(r->pool, headers[i].value.data, headers[i].value.len));

@@ -170,6 +170,26 @@ END
     $s->finish;
 };
 
+subtest "a client's Connection does not name our headers" => sub {
+    my $up = EdgespanTest::Upstream->new;
+    my $s = traced(vars => { UP => $up->address }, http => <<'END')->start;
+OtelTrustContext expr=%{HTTP:X-Word}
+OtelSampleRate 0
+ProxyPass /up/ http://%%UP%%/
+END
+    for my $word (qw(on off)) {
+        for my $list ('traceparent', 'close,TraceParent ,x-hop', 'X-Hop, b3, close, traceparent, traceparent') {
+            my ($record) = recorded($s, sub { http_get($s->port, '/up/x', headers => [ [ 'X-Word' => $word ],
+                [ Connection => $list ], [ 'X-Hop' => 'hop' ] ], timeout => 1) });
+            my $bytes = ($up->requests)[-1];
+            like $bytes, qr/^traceparent: 00-$record->{trace}-$record->{upstream}-02\r/m,
+                "$word, Connection: $list";
+            unlike $bytes, qr/hop: hop/i, 'what else it names goes' if $list =~ /hop/i;
+        }
+    }
+    $s->finish;
+};
+
 subtest 'whom to believe' => sub {
     my $s = traced(files => \%CGI, http => <<'END')->start;
 SetEnvIf X-Word (.+) word=$1
@@ -379,6 +399,10 @@ Require all denied
 <Location /quiet>
 OtelSampleKeep off
 </Location>
+<Location /twice>
+OtelSampleKeep status=404 limit=1r/m
+OtelSampleKeep error
+</Location>
 <Location /limited>
 OtelSampleKeep status=404 limit=1r/m
 </Location>
@@ -430,7 +454,7 @@ END
     is $span->{response}{body}, 'sorry', 'is ours';
     is +($client->($span, 1))[0]{attrs}{'http.response.status_code'}, 500, 'the status of the upstream';
 
-    for my $path (qw(/cgi/env /cgi/long /up/x /quiet/none)) {
+    for my $path (qw(/cgi/env /cgi/long /up/x /quiet/none /twice/none)) {
         my ($record) = recorded($s, sub { http_get($s->port, $path) });
         like $record->{decision}, qr/^drop ratio=0 \(httpd\.conf:\d+\)$/, "$path: dropped";
         not_exported($s, $record, 'no span');
