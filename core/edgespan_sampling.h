@@ -119,8 +119,8 @@ typedef struct es_sampling {
 bool es_sampling_sampler(es_sampling_t *sampling, es_str_t name, const char *place,
                          es_error_t *error) ES_MUST_CHECK;
 
-/* otel_sample_rate. Where `text` is the empty view the rate varies: es_trace_decide()
- * is told each request's. */
+/* otel_sample_rate. ES_STR_NONE: the rate varies, and es_trace_decide() is told each
+ * request's. */
 bool es_sampling_rate(es_sampling_t *sampling, es_str_t text, const char *place,
                       es_error_t *error) ES_MUST_CHECK;
 

@@ -56,7 +56,7 @@ es_sampling_rate(es_sampling_t *sampling, es_str_t text, const char *place, es_e
     es_sampling_t level = *sampling;
 
     give(&level, ES_GIVEN_RATE, place);
-    if ((text.len != 0 && !es_parse_sample_rate(text, &level.threshold, error))
+    if ((text.data != NULL && !es_parse_sample_rate(text, &level.threshold, error))
         || !check(&level, error)) {
         return false;
     }

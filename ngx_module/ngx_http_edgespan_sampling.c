@@ -65,7 +65,6 @@ ngx_http_edgespan_sample_rate(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ngx_http_edgespan_loc_conf_t *lcf = conf;
 
     es_str_t     text;
-    uint64_t     threshold;
     ngx_str_t   *value;
     es_error_t   error;
 
@@ -86,12 +85,6 @@ ngx_http_edgespan_sample_rate(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     } else {
         lcf->sample_rate = NULL;
         text = ngx_http_edgespan_str(&value[1]);
-
-        /* "" is no rate, and not one that varies */
-
-        if (!es_parse_sample_rate(text, &threshold, &error)) {
-            return ngx_http_edgespan_refuse(cf, &error);
-        }
     }
 
     if (!es_sampling_rate(&lcf->sampling, text, ngx_http_edgespan_place(cf),

@@ -185,7 +185,7 @@ environment(void **state)
 static void
 variable_rates(void **state)
 {
-    es_sampling_t varies = rate(""), always = sampler("always_on"), target = {0};
+    es_sampling_t varies = rate(NULL), always = sampler("always_on"), target = {0};
     es_trace_t trace = request(NULL, NULL);
     es_error_t error;
 
@@ -225,7 +225,7 @@ randomness(void **state)
         {"a=b,ot=x:y;rv:ce929d0e0e4737", UINT64_C(0xce929d0e0e4737), true},
         {"ot=rv:0", UINT64_C(0xce929d0e0e4736), true},
     };
-    es_sampling_t sampling = of_name_and_rate("traceidratio", "");
+    es_sampling_t sampling = of_name_and_rate("traceidratio", NULL);
 
     (void) state;
     for (size_t i = 0; i < UNIT_COUNT(rows); i++) {

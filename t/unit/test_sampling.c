@@ -180,6 +180,9 @@ bad_words(void **state)
     }
     assert_int_equal(config->limits_count, 0);
     assert_int_equal(config->targets_count, 0);
+
+    /* "" is no rate, and not one that varies. */
+    assert_false(es_sampling_rate(&(es_sampling_t){0}, ES_STR(""), NULL, &(es_error_t){0}));
 }
 
 static void
