@@ -333,10 +333,15 @@ take(const es_provider_t *provider, es_str_t text, const struct stat *status,
     bool told = atomic_exchange(&shared->told, identity_of(status)) == identity_of(status);
     es_override_t override;
     es_error_t error;
+    uint64_t written_ns = mtime_of(status);
     unsigned line, given;
     bool changed;
 
-    if (!es_override_parse(text, mtime_of(status), &override, &line, &error)) {
+    /* A time to come is that of a wrong clock: nothing lasts until then. */
+    if (written_ns > now_wall_ns) {
+        written_ns = now_wall_ns;
+    }
+    if (!es_override_parse(text, written_ns, &override, &line, &error)) {
         if (!told) {
             es_provider_log(provider, ES_LOG_WARN,
                             "override: %s:%u: %s; nothing of the file counts (in force: %u %s)",

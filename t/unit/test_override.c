@@ -756,6 +756,29 @@ expiry(void **state)
     server_end(&server);
 }
 
+/* Of a clock that was wrong, or of a tool: no override is a year longer for it. */
+static void
+odd_mtimes(void **state)
+{
+    const time_t mtimes[] = {time(NULL) + 400 * 86400, -315619200};
+    server_t server = server_start("override");
+
+    (void) state;
+    for (size_t i = 0; i < UNIT_COUNT(mtimes); i++) {
+        const struct timespec times[2] = {{.tv_sec = mtimes[i]}, {.tv_sec = mtimes[i]}};
+        es_override_t override;
+
+        write_file("/a 1 until 12:00\n", 0);
+        assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+        look(&server, "1 entry of ");
+        es_override_read(server.generation->override, &override);
+        assert_int_equal(override.count, 1);
+        assert_in_range(override.entries[0].until_ns, es_wall_ns(),
+                        es_wall_ns() + 86400 * ES_SECOND);
+    }
+    server_end(&server);
+}
+
 static void
 unreadable(void **state)
 {
@@ -883,6 +906,7 @@ main(void)
         cmocka_unit_test_setup_teardown(directive, begin, end),
         cmocka_unit_test_setup_teardown(changes, begin, end),
         cmocka_unit_test_setup_teardown(expiry, begin, end),
+        cmocka_unit_test_setup_teardown(odd_mtimes, begin, end),
         cmocka_unit_test_setup_teardown(unreadable, begin, end),
         cmocka_unit_test_setup_teardown(settling, begin, end),
         cmocka_unit_test_setup_teardown(looks_once_a_second, begin, end),
