@@ -1,6 +1,5 @@
-# Context and sampling where nginx goes ways of its own: protocols of CGI's kind,
-# subrequests, internal redirects, phases that are left out, variables that are
-# read early. What both servers do alike: propagators.t, trust.t, samplers.t.
+# The context where nginx goes ways of its own: protocols of CGI's kind, subrequests,
+# internal redirects, phases that are left out, variables that are read early.
 
 use strict;
 use warnings;
@@ -34,9 +33,6 @@ sub respond {
     my ($bytes) = @_;
     my ($path) = $bytes =~ m{\A\S+ (\S+)};
     my $length = 'Content-Length: 3';
-    return [ delay => 0.6 ], "HTTP/1.1 200 OK\r\n$length\r\n\r\nok\n" if $path =~ /late/;
-    return "HTTP/1.1 200 OK\r\n$length\r\n\r\n", [ delay => 0.6 ], "ok\n"
-        if $path =~ /longwinded/;
     return "HTTP/1.1 200 OK\r\nX-Accel-Redirect: $1\r\n$length\r\n\r\nok\n"
         if $path =~ m{accel(/\S+)};
     return "HTTP/1.1 200 OK\r\nCache-Control: max-age=1, stale-while-revalidate=60\r\n"
@@ -60,15 +56,11 @@ my $n = EdgespanTest::NginxTraced->new(
         SEEN => join '', map { my $v = lc $_->[0] =~ tr/-/_/r; "<$_->[0]: \$http_$v>" } @stranger },
     files => { 'html/ssi/page' => '<!--# include virtual="/plain/1" -->'
             . '<!--# include virtual="/off/2" --><!--# include virtual="/ignore/3" -->',
-        'html/file' => 'file', 'html/lost' => 'lost' },
+        'html/file' => 'file' },
     http => <<'CONF');
-log_format why '$request_uri $otel_decision';
-access_log %%PREFIX%%/why.log why;
 proxy_cache_path %%PREFIX%%/cache keys_zone=cache:1m;
 proxy_http_version 1.1;
 map $arg_who $who { default $arg_who; }
-split_clients $otel_trace_id $share { 50% 100%; * 0; }
-otel_override override;
 
 # whom all believe
 server {
@@ -145,63 +137,10 @@ server {
     location / { return 200 "%%SEEN%%"; }
 }
 
-# nothing is sampled, much is kept
-server {
-    listen 127.0.0.1:%%PORT6%%;
-    otel_sample_rate 0;
-    otel_sample_keep error slow=400ms status=404;
-    location / { proxy_pass http://%%UP%%; }
-    location /shown { add_header X-Why $otel_decision always; proxy_pass http://%%UP%%; }
-    location /page { proxy_intercept_errors on; error_page 503 /lost; proxy_pass http://%%UP%%; }
-    location = /lost { otel_sample_keep off; }
-    location /hidden { proxy_intercept_errors on; error_page 503 =200 /lost; proxy_pass http://%%UP%%; }
-    location /named { proxy_intercept_errors on; error_page 503 @lost; proxy_pass http://%%UP%%; }
-    location @lost { otel_sample_keep status=503; return 503; }
-    location /try { try_files /none =404; }
-    location /accel/ { proxy_pass http://%%UP%%; }
-    location /variable { set $to %%UP%%; proxy_pass http://$to; }
-    location /off { otel_trace $arg_on; proxy_pass http://%%UP%%; }
-    location /keepnot { otel_sample_keep off; proxy_pass http://%%UP%%; }
-    location /if { if ($arg_not) { otel_sample_keep off; } proxy_pass http://%%UP%%; }
-}
-server {
-    listen 127.0.0.1:%%PORT11%%;
-    otel_sample_limit 1r/m;
-    otel_sample_keep slow=400ms;
-    location / { otel_trace_context extract; proxy_pass http://%%UP%%; }
-}
-server {
-    listen 127.0.0.1:%%PORT7%%;
-    otel_sample_rate 0;
-    otel_sample_keep status=400 status=403;
-    otel_response_header traceresponse;
-    return 403;
-}
-
-# places inside of places
-server {
-    listen 127.0.0.1:%%PORT8%%;
-    otel_sample_rate $arg_r;
-    location / { return 200 $otel_decision; }
-    location /constant { otel_sample_rate 0; return 200 $otel_decision;
-        location /constant/inner { return 200 $otel_decision; } }
-    location /always { otel_sampler always_on; return 200 $otel_decision;
-        location /always/inner { return 200 $otel_decision; }
-        location /always/ratio { otel_sampler traceidratio; return 200 $otel_decision; } }
-    location /target { otel_sample_target 1000r/s min=100%; return 200 $otel_decision; }
-    location /ratio { otel_sampler traceidratio; return 200 $otel_decision; }
-    location /share { otel_sample_rate $share; return 200 "$otel_decision $share"; }
-    location /if { if ($arg_x) { otel_sampler always_off; } return 200 $otel_decision; }
-    location /if2 { if ($arg_x) { otel_sample_rate 100%; return 200 $otel_decision; }
-        return 200 $otel_decision; }
-    location /checkout { rewrite ^ /inside last; }
-    location /inside { return 200 $otel_decision; }
-}
-
 # what the client is told
 server {
-    listen 127.0.0.1:%%PORT9%%;
-    listen 127.0.0.1:%%PORT10%% http2;
+    listen 127.0.0.1:%%PORT7%%;
+    listen 127.0.0.1:%%PORT8%% http2;
     otel_response_header traceresponse;
     location / { proxy_pass http://%%UP%%; }
     location /own { add_header X-Own 1; proxy_pass http://%%UP%%; }
@@ -214,8 +153,12 @@ server {
     location /204 { return 204; }
     location /never { otel_sample_rate 0; return 200; }
 }
+server {
+    listen 127.0.0.1:%%PORT6%%;
+    otel_response_header traceresponse;
+    return 403;
+}
 CONF
-$n->write_file('override', "/checkout 100% until 2999-01-01T00:00\n");
 $n->start;
 
 sub values_of { return EdgespanTest::Upstream::header_values(@_) }
@@ -436,105 +379,10 @@ subtest 'a variable says whom to believe' => sub {
     like +(values_of($bytes, 'traceparent'))[0], qr/^00-$GOOD-/, 'the same, believed';
 };
 
-# [port, path, attribute edgespan.sampling.reason, CLIENT spans, the log]
-my @keep = (
-    [ 6, '/status/200', undef, 0, 'drop ratio=0' ],
-    [ 6, '/status/503', 'error', 1, 'keep error' ],
-    [ 6, '/status/404', 'status', 1, 'keep status' ],
-    [ 6, '/late', 'slow', 1, 'keep slow' ],
-    [ 6, '/longwinded', undef, 0, 'drop ratio=0' ],
-    [ 6, '/shown/status/503', 'error', 1, 'keep error' ],
-    [ 6, '/page/status/503', 'error', 1, 'keep error' ],
-    [ 6, '/hidden/status/503', undef, 0, 'drop ratio=0' ],
-    [ 6, '/named/status/503', 'status', 1, 'keep status' ],
-    [ 6, '/try', 'status', 0, 'keep status' ],
-    [ 6, '/accel/status/503', 'error', 2, 'keep error' ],
-    [ 6, '/variable/status/503', 'error', 1, 'keep error' ],
-    [ 6, '/off/status/503', undef, 0, 'drop off' ],
-    [ 6, '/keepnot/status/503', undef, 0, 'drop ratio=0' ],
-    [ 6, '/if/status/503', 'error', 1, 'keep error' ],
-    [ 6, '/if/status/503?not=1', undef, 0, 'drop ratio=0' ],
-    [ 7, '/return', 'status', 0, 'keep status' ],
-    [ 11, '/longwinded?2', undef, 0, 'limit' ],
-    [ 11, '/late?2', 'slow', 1, 'keep slow' ],
-);
-
-# The first takes what the limit has.
-http_get($n->port(11), '/');
-
-for my $case (@keep) {
-    my ($port, $path, $reason, $clients, $why) = @$case;
-    subtest "otel_sample_keep: $path" => sub {
-        my ($answer, $record) = $n->recorded(sub { http_get($n->port($port), $path) });
-        my $log = slurp($n->prefix . '/why.log');
-        my ($said) = $log =~ /^\Q$path\E (.*)\n\z/m;
-        like $said // '', qr/^\Q$why\E(?: \(nginx\.conf:\d+\))?$/, 'the log says why';
-        if (!defined $reason) {
-            # Whatever were pushed would be at the collector before the next.
-            my (undef, $next) = $n->recorded(sub { http_get($n->port(9), '/204') });
-            $n->server_span($next);
-            return is scalar(grep { $_->{trace_id} eq $record->{trace} }
-                $n->collector->spans), 0, 'no span';
-        }
-        my @spans = $n->trace($record, 1 + $clients);
-        is @spans, 1 + $clients, 'spans';
-        my ($server) = grep { $_->{kind} eq 'SERVER' } @spans;
-        is $server->{attrs}{'edgespan.sampling.reason'}, $reason, 'reason';
-        is $server->{flags} & 1, 0, 'not sampled';
-        for my $client (grep { $_->{kind} eq 'CLIENT' } @spans) {
-            is $client->{parent_span_id}, $server->{span_id}, 'CLIENT span below';
-            cmp_ok $client->{start}, '>', $server->{start}, 'within';
-            cmp_ok $client->{end}, '<', $server->{end}, 'by its own clock';
-        }
-        is header($answer, 'X-Why') =~ s/ \(.*//r, 'drop ratio=0',
-            'the header says what the head decided' if $path =~ /shown/;
-    };
-}
-
-subtest 'otel_sample_keep: a malformed request' => sub {
-    my (undef, $record) = $n->recorded(sub { http_raw($n->port(7), "GET / HTTP/1.1\r\nx\r\n\r\n") });
-    is $n->server_span($record)->{attrs}{'edgespan.sampling.reason'}, 'status', 'kept';
-};
-
-subtest 'the innermost word counts, also where an outer rate varies' => sub {
-    my $why = sub {
-        my ($path) = @_;
-        return http_get($n->port(8), $path)->{body} =~ s/ \(nginx\.conf:\d+\)//r;
-    };
-    for my $case ([ '/?r=1', 'ratio=1' ], [ '/?r=0', 'drop ratio=0' ],
-        [ '/?r=nonsense', 'drop ratio=0' ], [ '/constant?r=1', 'drop ratio=0' ],
-        [ '/constant/inner?r=1', 'drop ratio=0' ], [ '/always?r=0', 'always_on' ],
-        [ '/always/inner?r=0', 'always_on' ], [ '/target?r=0', 'target=1' ],
-        [ '/ratio?r=0', 'drop ratio=0' ], [ '/ratio?r=1', 'ratio=1' ],
-        [ '/always/ratio?r=0', 'drop ratio=0' ],
-        [ '/if?r=1', 'ratio=1' ], [ '/if?r=1&x=1', 'drop always_off' ],
-        [ '/if2?r=0', 'drop ratio=0' ], [ '/if2?r=0&x=1', 'ratio=1' ]) {
-        is $why->($case->[0]), $case->[1], $case->[0];
-    }
-    my %share;
-    $share{ $why->('/share') }++ for 1 .. 60;
-    is_deeply [ sort keys %share ], [ 'drop ratio=0 0', 'ratio=1 100%' ],
-        'split_clients $otel_trace_id gives both';
-};
-
-subtest 'places are told by file and line' => sub {
-    my @lines = split /\n/, slurp($n->prefix . '/nginx.conf');
-    my ($at) = grep { $lines[ $_ - 1 ] =~ m{location /constant } } 1 .. @lines;
-    is http_get($n->port(8), '/constant')->{body}, "drop ratio=0 (nginx.conf:$at)", 'a location';
-    is http_get($n->port(8), '/constant/inner')->{body}, "drop ratio=0 (nginx.conf:$at)", 'inherited';
-};
-
-subtest 'otel_override means the path that the client asked for' => sub {
-    wait_for(sub { http_get($n->port(8), '/checkout/1?r=0')->{body} =~ /override/ }, 5,
-        'the override file to be read');
-    is http_get($n->port(8), '/checkout/1?r=0')->{body}, 'override=1 (override:1)', 'rewritten';
-    like http_get($n->port(8), '/inside?r=0')->{body}, qr/^drop ratio=0/, 'and no other';
-};
-
 # What the response says; the record it has to agree with.
 sub told {
     my ($path, $name, %opt) = @_;
-    my ($answer, $record) = $n->recorded(sub { http_get($n->port(9), $path, %opt) });
+    my ($answer, $record) = $n->recorded(sub { http_get($n->port(7), $path, %opt) });
     return ($answer, $record, header($answer, $name));
 }
 
@@ -543,16 +391,16 @@ subtest 'otel_response_header' => sub {
         [ '/page' => 404 ], [ '/204' => 204 ], [ '/file/none' => 404 ], [ '/tells' => 200 ],
         [ '/ssi/page' => 200 ], [ '/x' => 200, method => 'HEAD' ],
         [ '/file' => 304, headers => [ [ 'If-Modified-Since' =>
-            header(http_get($n->port(9), '/file'), 'Last-Modified') ] ] ]) {
+            header(http_get($n->port(7), '/file'), 'Last-Modified') ] ] ]) {
         my ($path, $status, %opt) = @$case;
         my ($answer, $record, @values) = told($path, 'traceresponse', %opt);
         is $answer->{status}, $status, "$path: $status";
         is_deeply \@values, ["00-$record->{trace}-$record->{span}-03"], 'traceresponse';
     }
     for my $raw ("GET / HTTP/1.0\r\n\r\n", "GET / HTTP/1.1\r\nx\r\n\r\n") {
-        my ($text, $record) = $n->recorded(sub { scalar http_raw($n->port(7), $raw) });
+        my ($text, $record) = $n->recorded(sub { scalar http_raw($n->port(6), $raw) });
         is header(parse_response($text), 'traceresponse'),
-            "00-$record->{trace}-$record->{span}-02", 'where no location is reached';
+            "00-$record->{trace}-$record->{span}-03", 'where no location is reached';
     }
     my ($answer, $record, @values) = told('/never', 'traceresponse');
     is_deeply \@values, ["00-$record->{trace}-$record->{span}-02"], 'not sampled';
@@ -564,11 +412,12 @@ subtest 'otel_response_header' => sub {
         ($answer) = told($path, 'traceresponse');
         ok !defined header($answer, $_), "$path: no $_" for qw(traceresponse Server-Timing);
     }
-    my $h2 = `curl -s -i --noproxy '*' --http2-prior-knowledge http://127.0.0.1:@{[ $n->port(10) ]}/timing`;
+    my $h2 = `curl -s -i --noproxy '*' --http2-prior-knowledge http://127.0.0.1:@{[ $n->port(8) ]}/timing`;
     like $h2, qr/^server-timing: trace;desc=00-[0-9a-f]{32}-[0-9a-f]{16}-03\r$/m, 'HTTP/2';
 };
 
 subtest 'not believed: also by a process that cannot trace' => sub {
+    plan skip_all => 'a sanitizer is preloaded, too' if $n->sanitized;
     my $so = tmpdir() . '/nothread.so';
     system($ENV{CC} || 'cc', qw(-shared -fPIC -O2 -o), $so, repo_root() . '/t/preload/nothread.c')
         == 0 or die 'the preloaded library does not compile';
