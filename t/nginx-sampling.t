@@ -116,9 +116,10 @@ for my $case (@keep) {
     my ($port, $path, $reason, $clients, $why) = @$case;
     subtest "otel_sample_keep: $path" => sub {
         my ($answer, $record) = $n->recorded(sub { http_get($n->port($port), $path) });
-        my $log = slurp($n->prefix . '/why.log');
-        my ($said) = $log =~ /^\Q$path\E (.*)\n\z/m;
-        like $said // '', qr/^\Q$why\E(?: \(nginx\.conf:\d+\))?$/, 'the log says why';
+        my $said = wait_for(sub {
+            slurp($n->prefix . '/why.log') =~ /^\Q$path\E (.*)\n\z/m ? $1 : undef;
+        }, 5, "a line about $path");
+        like $said, qr/^\Q$why\E(?: \(nginx\.conf:\d+\))?$/, 'the log says why';
         if (!defined $reason) {
             # Whatever were pushed would be at the collector before the next.
             my (undef, $next) = $n->recorded(sub { http_get($n->port(4), '/always') });
