@@ -9,7 +9,7 @@
 
 
 static ngx_int_t ngx_http_edgespan_header_filter(ngx_http_request_t *r);
-static ngx_int_t ngx_http_edgespan_tell_client(ngx_http_request_t *r,
+static void ngx_http_edgespan_tell_client(ngx_http_request_t *r,
     es_trace_t *trace, es_response_header_t kind);
 static void ngx_http_edgespan_clear_header(ngx_http_request_t *r,
     es_str_t name);
@@ -58,11 +58,8 @@ ngx_http_edgespan_header_filter(ngx_http_request_t *r)
 
     lcf = ngx_http_get_module_loc_conf(r, ngx_http_edgespan_module);
 
-    if (lcf->response_header != ES_RESPONSE_NONE && trace->decided
-        && ngx_http_edgespan_tell_client(r, trace, lcf->response_header)
-           != NGX_OK)
-    {
-        return NGX_ERROR;
+    if (lcf->response_header != ES_RESPONSE_NONE && trace->decided) {
+        ngx_http_edgespan_tell_client(r, trace, lcf->response_header);
     }
 
     /* also of what is sampled: a limit may say at the end that it is not */
@@ -75,7 +72,7 @@ ngx_http_edgespan_header_filter(ngx_http_request_t *r)
 }
 
 
-static ngx_int_t
+static void
 ngx_http_edgespan_tell_client(ngx_http_request_t *r, es_trace_t *trace,
     es_response_header_t kind)
 {
@@ -85,7 +82,7 @@ ngx_http_edgespan_tell_client(ngx_http_request_t *r, es_trace_t *trace,
 
     text = ngx_pnalloc(r->pool, ES_RESPONSE_TEXT);
     if (text == NULL) {
-        return NGX_ERROR;
+        return;
     }
 
     es_trace_seal(trace);
@@ -100,7 +97,7 @@ ngx_http_edgespan_tell_client(ngx_http_request_t *r, es_trace_t *trace,
 
     h = ngx_list_push(&r->headers_out.headers);
     if (h == NULL) {
-        return NGX_ERROR;
+        return;
     }
 
     ngx_memzero(h, sizeof(ngx_table_elt_t));
@@ -111,8 +108,6 @@ ngx_http_edgespan_tell_client(ngx_http_request_t *r, es_trace_t *trace,
     h->value.data = (u_char *) header.value.data;
     h->value.len = header.value.len;
     h->lowcase_key = h->key.data;
-
-    return NGX_OK;
 }
 
 
