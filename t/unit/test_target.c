@@ -117,7 +117,7 @@ every_phase(void **state)
         }
     }
     print_message("# a tenfold step is met after %u s at worst\n", worst);
-    assert_true(worst <= 10);
+    assert_true(worst <= 4);
 }
 
 /* Few requests: a window waits for enough of them, but not for ever. */
