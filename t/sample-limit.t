@@ -71,6 +71,11 @@ sub budgets {
     $gateway->server->reload(undef, drain => 1);
     is_deeply [map { (spend($gateway, $_, 100))[0] } FEW, SHARED, SHARED_TOO, HALF], [0, 0, 0, 0],
         'a reload brings no second budget';
+
+    # What the old limit has reached is twenty minutes ahead.
+    $gateway->server->reload($gateway->server->{http} =~ s{1r/m burst=20}{50r/s burst=5}r, drain => 1);
+    ok eval { wait_for(sub { (spend($gateway, FEW, 20))[0] > 0 }, 5, 'something within the new limit') },
+        'another limit is in force at once';
     return;
 }
 

@@ -24,7 +24,13 @@ my %gateway = map {
             '/bounded/' => 'otel_sample_target 1r/s min=20% max=40%;'],
         proxied => ['/up/' => 'otel_sample_target 5r/s;'])
 } @kinds;
-paced([map { $gateway{$_}->port } @kinds], '/load/f', @phases);
+my @ports = map { $gateway{$_}->port } @kinds;
+
+# A reload in the middle of the high load changes nothing.
+paced(\@ports, '/load/f', \@phases, sub {
+    sleep $phases[0][1] + 8;
+    $gateway{$_}->server->reload for @kinds;
+});
 
 for my $kind (@kinds) {
     my $gateway = $gateway{$kind};
@@ -45,7 +51,7 @@ for my $kind (@kinds) {
     my $from = 0;
     for (@phases) {
         my ($rate, $seconds) = @$_;
-        my ($first, $last) = ($from + ($from ? 10 : 6), $from + $seconds - 1);
+        my ($first, $last) = ($from + ($from ? 10 : 8), $from + $seconds - 1);
         $from += $seconds;
         my $n = $last - $first + 1;
         my ($asked, $mean) = map { my $list = $_; sum0(map { $_ // 0 } @$list[$first .. $last]) / $n } \@asked, \@sampled;
@@ -57,7 +63,7 @@ for my $kind (@kinds) {
 }
 
 # Its bounds, and what it tells of itself.
-paced([map { $gateway{$_}->port } @kinds], '/bounded/f', [1000, 5]);
+paced(\@ports, '/bounded/f', [[1000, 5]]);
 for my $kind (@kinds) {
     my $gateway = $gateway{$kind};
     my $of = $gateway->tally(sampled => '/bounded/');

@@ -45,9 +45,9 @@ sub _batch {
     return;
 }
 
-# Runs $code->(i) in $n processes at once.
+# Runs $code->(i) in $n processes at once, and $meanwhile in this one.
 sub _together {
-    my ($n, $code) = @_;
+    my ($n, $code, $meanwhile) = @_;
     my @pids;
     for my $i (0 .. $n - 1) {
         my $pid = fork // die "fork: $!\n";
@@ -58,6 +58,7 @@ sub _together {
         }
         push @pids, $pid;
     }
+    $meanwhile->() if $meanwhile;
     my $failed = grep { waitpid $_, 0; $? } @pids;
     die "$failed of $n load generators failed\n" if $failed;
     return;
@@ -92,13 +93,13 @@ sub spread {
 }
 
 # So many requests a second: [rate, seconds] one after the other, of each of some
-# ports.
+# ports; and what is to be done meanwhile.
 sub paced {
-    my ($ports, $path, @phases) = @_;
+    my ($ports, $path, $phases, $meanwhile) = @_;
     _together(scalar @$ports, sub {
         my ($i) = @_;
         my $due = time;
-        for (@phases) {
+        for (@$phases) {
             my ($rate, $seconds) = @$_;
             # Fifty connections a second at most.
             my $batch = $rate > 50 ? $rate / 50 : 1;
@@ -109,7 +110,7 @@ sub paced {
                 $due += $batch / $rate;
             }
         }
-    });
+    }, $meanwhile);
     return;
 }
 
