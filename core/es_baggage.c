@@ -71,22 +71,11 @@ parse_member(es_str_t text, es_member_t *member)
     return true;
 }
 
-/* What is between commas. */
-static es_str_t
-take(es_str_t *list)
-{
-    size_t comma = es_str_find(*list, ',');
-    es_str_t text = es_str(list->data, comma);
-
-    *list = es_str_from(*list, comma < list->len ? comma + 1 : comma);
-    return text;
-}
-
 bool
 es_baggage_next(es_str_t *list, es_member_t *member)
 {
     while (list->len != 0) {
-        if (parse_member(take(list), member)) {
+        if (parse_member(es_str_take(list, ','), member)) {
             return true;
         }
     }
@@ -114,7 +103,7 @@ whole_members(es_str_t list, size_t size, unsigned *members)
     size_t len = 0;
 
     while (rest.len != 0) {
-        es_str_t text = take(&rest);
+        es_str_t text = es_str_take(&rest, ',');
         size_t end = (size_t) (text.data + text.len - list.data);
         es_member_t member;
 

@@ -89,13 +89,10 @@ es_detect_read(const char *root, const char *path, char buffer[ES_DETECT_FILE_MA
 bool
 es_detect_line(es_str_t *text, es_str_t *line)
 {
-    size_t end = es_str_find(*text, '\n');
-
     if (text->len == 0) {
         return false;
     }
-    *line = es_str(text->data, end);
-    *text = es_str_from(*text, end < text->len ? end + 1 : end);
+    *line = es_str_take(text, '\n');
     return true;
 }
 
@@ -176,15 +173,12 @@ detect_owner(es_config_t *config, const char *root, char *buffer)
     es_str_t text = es_detect_read(root, "/etc/passwd", buffer), line;
 
     while (es_detect_line(&text, &line)) {
-        size_t name_end = es_str_find(line, ':');
-        es_str_t rest = es_str_from(line, name_end < line.len ? name_end + 1 : name_end), uid_text;
-        size_t password_end = es_str_find(rest, ':');
+        es_str_t name = es_str_take(&line, ':');
         uint64_t uid;
 
-        uid_text = es_str_from(rest, password_end < rest.len ? password_end + 1 : password_end);
-        uid_text.len = es_str_find(uid_text, ':');
-        if (es_parse_uint(uid_text, &uid) && uid == geteuid()) {
-            es_detected(config, "process.owner", es_str(line.data, name_end));
+        es_str_take(&line, ':'); /* the password */
+        if (es_parse_uint(es_str_take(&line, ':'), &uid) && uid == geteuid()) {
+            es_detected(config, "process.owner", name);
             return;
         }
     }

@@ -96,10 +96,8 @@ component_behind(es_str_t path, es_str_t end, bool (*fits)(es_str_t), es_str_t *
     es_str_t previous = ES_STR_NONE;
 
     while (path.len != 0) {
-        size_t slash = es_str_find(path, '/');
-        es_str_t component = es_str(path.data, slash);
+        es_str_t component = es_str_take(&path, '/');
 
-        path = es_str_from(path, slash < path.len ? slash + 1 : slash);
         if (previous.len >= end.len && es_str_eq(es_str_from(previous, previous.len - end.len), end)
             && fits(component)) {
             *found = component;
@@ -122,9 +120,7 @@ read_mounts(es_str_t text, es_place_t *place, bool kubernetes)
 
     while (es_detect_line(&text, &line)) {
         for (int i = 0; i < 3; i++) {
-            size_t space = es_str_find(line, ' ');
-
-            line = es_str_from(line, space < line.len ? space + 1 : space);
+            es_str_take(&line, ' ');
         }
         line.len = es_str_find(line, ' ');
 

@@ -217,8 +217,7 @@ parse_headers(es_config_t *config, const char *name, es_str_t value, void *out)
     es_environment_t *variables = out;
 
     while (value.len != 0) {
-        size_t comma = es_str_find(value, ',');
-        es_str_t pair = es_str_trim(es_str(value.data, comma));
+        es_str_t pair = es_str_trim(es_str_take(&value, ','));
 
         if (pair.len != 0 && !add_header(variables, pair)) {
             forget_headers(variables);
@@ -226,7 +225,6 @@ parse_headers(es_config_t *config, const char *name, es_str_t value, void *out)
                                   "name=value pairs with commas between them, values "
                                   "percent-encoded");
         }
-        value = es_str_from(value, comma < value.len ? comma + 1 : comma);
     }
     return true;
 }
@@ -277,8 +275,7 @@ parse_exporters(es_config_t *config, const char *name, es_str_t value, void *out
     bool none = false;
 
     while (value.len != 0) {
-        size_t comma = es_str_find(value, ',');
-        es_str_t word = es_str_trim(es_str(value.data, comma));
+        es_str_t word = es_str_trim(es_str_take(&value, ','));
 
         if (es_str_ieq(word, ES_STR("otlp"))) {
             variables->otlp = true;
@@ -292,7 +289,6 @@ parse_exporters(es_config_t *config, const char *name, es_str_t value, void *out
         } else {
             ignored(config, name, word, "\"otlp\", \"zipkin\", \"console\" or \"none\"");
         }
-        value = es_str_from(value, comma < value.len ? comma + 1 : comma);
     }
     variables->exporters_given = none || variables->otlp || variables->zipkin || variables->console;
     return true;
@@ -328,15 +324,13 @@ parse_propagators(es_config_t *config, const char *name, es_str_t value, void *o
     es_error_t error;
 
     while (value.len != 0) {
-        size_t comma = es_str_find(value, ',');
-        es_str_t word = es_str_trim(es_str(value.data, comma));
+        es_str_t word = es_str_trim(es_str_take(&value, ','));
 
         if (word.len != 0 && !es_propagation_set(&one, &word, 1, &error)) {
             es_config_log(config, ES_LOG_WARN, "%s: %s", name, error.text);
         } else if (word.len != 0 && count < PROPAGATORS_MAX) {
             words[count++] = word;
         }
-        value = es_str_from(value, comma < value.len ? comma + 1 : comma);
     }
     if (count == 0) {
         return false;

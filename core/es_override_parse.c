@@ -241,10 +241,9 @@ es_override_parse(es_str_t text, uint64_t mtime_ns, es_override_t *override, uns
     override->count = 0;
 
     for (*line = 1; text.len != 0; ++*line) {
-        es_str_t words = es_str(text.data, es_str_find(text, '\n')), path;
+        es_str_t words = es_str_take(&text, '\n'), path;
         es_override_entry_t entry = {.line = *line};
 
-        text = es_str_from(text, words.len + (words.len < text.len));
         if (words.len != 0 && words.data[words.len - 1] == '\r') {
             words.len--;
         }

@@ -16,12 +16,10 @@ static bool
 parse_members(es_str_t value, members_t *members)
 {
     while (value.len != 0) {
-        size_t end = es_str_find(value, ';');
-        es_str_t member = es_str_trim(es_str(value.data, end)), name, text;
+        es_str_t member = es_str_trim(es_str_take(&value, ';')), name, text;
         size_t equals = es_str_find(member, '=');
         es_str_t *known = NULL;
 
-        value = es_str_from(value, end < value.len ? end + 1 : end);
         if (member.len == 0) {
             continue;
         }

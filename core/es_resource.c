@@ -142,8 +142,7 @@ each_environment_attribute(es_config_t *config, bool add, es_error_t *error)
     es_str_t left = es_environment_get("OTEL_RESOURCE_ATTRIBUTES");
 
     while (left.len != 0) {
-        size_t comma = es_str_find(left, ',');
-        es_str_t pair = es_str_trim(es_str(left.data, comma));
+        es_str_t pair = es_str_trim(es_str_take(&left, ','));
         size_t equals = es_str_find(pair, '=');
         char *name = es_str_dup(es_str_trim(es_str(pair.data, equals)));
         es_str_t key = name != NULL && es_percent_decode(name) ? es_cstr(name) : ES_STR_NONE;
@@ -163,7 +162,6 @@ each_environment_attribute(es_config_t *config, bool add, es_error_t *error)
         if (!ok) {
             return false;
         }
-        left = es_str_from(left, comma < left.len ? comma + 1 : comma);
     }
     return true;
 }

@@ -12,8 +12,7 @@ es_response_header(const es_response_t *response, es_str_t name)
     es_str_t rest = response->headers, value = ES_STR_NONE;
 
     while (rest.len != 0) {
-        size_t end = es_str_find(rest, '\n');
-        es_str_t line = es_str(rest.data, end);
+        es_str_t line = es_str_take(&rest, '\n');
         size_t colon = es_str_find(line, ':');
 
         if (line.len != 0 && line.data[line.len - 1] == '\r') {
@@ -22,7 +21,6 @@ es_response_header(const es_response_t *response, es_str_t name)
         if (colon < line.len && es_str_ieq(es_str(line.data, colon), name)) {
             value = es_str_trim(es_str_from(line, colon + 1));
         }
-        rest = es_str_from(rest, end < rest.len ? end + 1 : end);
     }
     return value;
 }

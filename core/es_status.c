@@ -266,8 +266,7 @@ put_probability(es_page_t *page, json_t *object, const char *key, uint64_t thres
 {
     char text[32];
 
-    snprintf(text, sizeof(text), "%.4g",
-             (double) (ES_THRESHOLD_NEVER - threshold) / (double) ES_THRESHOLD_NEVER);
+    snprintf(text, sizeof(text), "%.4g", es_threshold_probability(threshold));
     put(page, object, key, json_real(strtod(text, NULL)));
 }
 

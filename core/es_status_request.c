@@ -22,13 +22,10 @@ es_parse_status_format(es_str_t text, es_status_format_t *format, es_error_t *er
 static bool
 next_part(es_str_t *rest, char separator, es_str_t *part)
 {
-    size_t end = es_str_find(*rest, separator);
-
     if (rest->len == 0) {
         return false;
     }
-    *part = es_str_trim(es_str(rest->data, end));
-    *rest = es_str_from(*rest, end < rest->len ? end + 1 : end);
+    *part = es_str_trim(es_str_take(rest, separator));
     return true;
 }
 

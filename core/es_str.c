@@ -32,6 +32,16 @@ es_str_find(es_str_t s, char c)
     return hit != NULL ? (size_t) (hit - s.data) : s.len;
 }
 
+es_str_t
+es_str_take(es_str_t *rest, char c)
+{
+    size_t end = es_str_find(*rest, c);
+    es_str_t part = es_str(rest->data, end);
+
+    *rest = es_str_from(*rest, end < rest->len ? end + 1 : end);
+    return part;
+}
+
 unsigned
 es_str_split(es_str_t s, char c, es_str_t *parts, unsigned max)
 {

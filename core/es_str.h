@@ -31,6 +31,10 @@ es_str_from(es_str_t s, size_t n)
     return es_str(s.data + n, s.len - n);
 }
 
+/* Takes what is before the first `c`, or all there is, off *rest, which goes on behind
+ * that `c`. */
+es_str_t es_str_take(es_str_t *rest, char c);
+
 /* Splits at each `c` into at most `max` parts. Returns how many there are, max + 1 if
  * more. */
 unsigned es_str_split(es_str_t s, char c, es_str_t *parts, unsigned max);

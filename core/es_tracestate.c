@@ -72,17 +72,6 @@ es_tracestate_valid(es_str_t value, unsigned *members)
 
 /* ------------------------------------------------------------------ ot --- */
 
-/* Takes what is before the next `separator` from *rest, which then is behind it. */
-static es_str_t
-take(es_str_t *rest, char separator)
-{
-    size_t end = es_str_find(*rest, separator);
-    es_str_t part = es_str(rest->data, end);
-
-    *rest = es_str_from(*rest, end < rest->len ? end + 1 : end);
-    return part;
-}
-
 static bool
 is_ot(es_str_t member)
 {
@@ -100,7 +89,7 @@ static es_str_t
 find_ot(es_str_t tracestate)
 {
     while (tracestate.len != 0) {
-        es_str_t member = es_str_trim(take(&tracestate, ','));
+        es_str_t member = es_str_trim(es_str_take(&tracestate, ','));
 
         if (is_ot(member)) {
             return es_str_from(member, sizeof("ot=") - 1);
@@ -138,7 +127,7 @@ es_tracestate_ot(es_str_t tracestate)
     es_ot_t ot = {0};
 
     while (value.len != 0) {
-        es_str_t pair = take(&value, ';');
+        es_str_t pair = es_str_take(&value, ';');
 
         if (is_th(pair) && !ot.names_th) {
             ot.names_th = true;
@@ -175,7 +164,7 @@ says(es_str_t ot, es_str_t th)
     unsigned found = 0;
 
     while (ot.len != 0) {
-        es_str_t pair = take(&ot, ';');
+        es_str_t pair = es_str_take(&ot, ';');
 
         if (is_th(pair)) {
             if (!es_str_eq(pair, th)) {
@@ -212,7 +201,7 @@ write_ot(es_str_t ot, es_str_t th, char *out)
         append(&text, th, ';');
     }
     while (ot.len != 0) {
-        es_str_t pair = take(&ot, ';');
+        es_str_t pair = es_str_take(&ot, ';');
 
         if (pair.len != 0 && !is_th(pair)) {
             append(&text, pair, ';');
@@ -257,7 +246,7 @@ es_tracestate_with_th(es_str_t tracestate, uint64_t threshold, const es_pool_t *
         members = 1;
     }
     while (tracestate.len != 0 && members < ES_TRACESTATE_MEMBERS_MAX) {
-        es_str_t member = es_str_trim(take(&tracestate, ','));
+        es_str_t member = es_str_trim(es_str_take(&tracestate, ','));
 
         if (member.len != 0 && !is_ot(member)) {
             append(&text, member, ',');
