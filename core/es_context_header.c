@@ -67,7 +67,6 @@ bool
 es_trace_removes(const es_trace_t *trace, es_str_t name)
 {
     const es_fields_t *fields = &trace->propagation->fields;
-    es_field_t field;
 
     if (trace->trust != ES_TRUST_ON) {
         return es_is_context_header(name);
@@ -75,9 +74,10 @@ es_trace_removes(const es_trace_t *trace, es_str_t name)
     if (!es_fields_may_have(fields, name)) {
         return false;
     }
-    field = es_field_find(name);
-    if (field == ES_FIELD_BAGGAGE && trace->allow == NULL) {
-        return false; /* it passes as it came */
+    for (unsigned i = 0; i < ES_FIELDS; i++) {
+        if ((fields->which & ES_FIELD_BIT(i)) && matches(name, es_field_name((es_field_t) i))) {
+            return i != ES_FIELD_BAGGAGE || trace->allow != NULL; /* it passes as it came */
+        }
     }
-    return field != ES_FIELDS && (fields->which & ES_FIELD_BIT(field));
+    return false;
 }

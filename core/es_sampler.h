@@ -58,7 +58,7 @@ double es_threshold_probability(uint64_t threshold);
 #define ES_THRESHOLD_DIGITS 4
 uint64_t es_threshold_round(uint64_t threshold, unsigned digits);
 
-/* T of a parsed sample rate, before it is rounded. */
+/* A sample rate, "0.1" or "10%", from 0 to 1. */
 bool es_parse_probability(es_str_t text, double *probability, es_error_t *error) ES_MUST_CHECK;
 
 /* "0.01", four significant digits; no NUL. Returns the length. */
@@ -69,7 +69,7 @@ size_t es_probability_text(uint64_t threshold, char text[ES_PROBABILITY_TEXT]);
 
 /* What each decision means. */
 typedef struct es_decision_info {
-    const char *token; /* who decided: "parent", "ratio" or "off" */
+    const char *token; /* who decided: "parent", "ratio", "limit", ... */
     bool sampled;
     bool ratio; /* a probability did: `ot=th` says which */
 } es_decision_info_t;

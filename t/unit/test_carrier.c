@@ -165,7 +165,8 @@ removed(void **state)
                 listed |= strlen(known[k]) == words[w].len
                           && memcmp(known[k], words[w].data, words[w].len) == 0;
             }
-            if (es_trace_removes(&traces[ES_TRUST_ON], upper(known[k], text)) != listed) {
+            if (es_trace_removes(&traces[ES_TRUST_ON], upper(known[k], text)) != listed
+                || es_trace_removes(&traces[ES_TRUST_ON], underscored(known[k], text)) != listed) {
                 fail_msg("%s: \"%s\"", rows[i].propagators, known[k]);
             }
 
