@@ -218,8 +218,10 @@ join_and_decide(request_rec *r)
         return request;
     }
     if (is_on(r, conf)) {
+        /* The path that the client asked for, whatever it was rewritten to. */
         es_trace_decide(trace, &conf->sampling,
-                        trace->sealed ? ES_THRESHOLD_DEFAULT : threshold(r, conf), es_cstr(r->uri));
+                        trace->sealed ? ES_THRESHOLD_DEFAULT : threshold(r, conf),
+                        es_cstr(edgespan_initial_request(r)->parsed_uri.path));
     } else {
         es_trace_decide_off(trace);
     }

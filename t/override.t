@@ -35,6 +35,7 @@ my %server = (
         access_log %%PREFIX%%/why.log why;
         location / { return 200 "ok\\n"; }
         location /on { otel_sample_rate 1; return 200 "ok\\n"; }
+        location /shop { rewrite ^/shop(.*) /checkout\$1 last; }
         location = /status { otel_status json; access_log off; }
     }
 END
@@ -47,6 +48,8 @@ END
 LogFormat "%P %U%q %{OTEL_DECISION}e" why
 SetEnvIf Request_URI "^/status\$" quiet
 CustomLog %%PREFIX%%/why.log why env=!quiet
+RewriteEngine On
+RewriteRule ^/shop(.*) /checkout\$1 [PT]
 AliasMatch "^/(?!status)" %%PREFIX%%/html/index.html
 $exporter
 OtelTrace On
@@ -85,7 +88,7 @@ sub put {
         http_get($s->port, $uri);
         my ($pid, $why);
         wait_for(sub {
-            ($pid, $why) = (slurp($s->prefix . '/why.log') // '') =~ /^(\d+) \Q$uri\E (.*)\n/m;
+            ($pid, $why) = (slurp($s->prefix . '/why.log') // '') =~ /^(\d+) \S+\?$n (.*)\n/m;
         }, 10, "a log line of $uri");
         return wantarray ? ($pid, $why) : $why;
     }
@@ -126,6 +129,7 @@ for my $name (sort keys %server) {
         is ask($s, '/checkout'), 'override=1 (override:2)', 'with the line of the file';
         like ask($s, '/checkouts'), $DROP, 'whole segments only';
         like ask($s, '/'), $DROP, 'others are as they were';
+        like ask($s, '/shop/cart'), $DROP, 'what the client asked for counts, not what became of it';
         is ask($s, '/on'), 'drop override=0 (override:3)', 'it takes the place of any rate';
         is logged($s, qr/2 entries of \Q$file\E, until 2200-01-01T/), 1, 'the log says so';
         is_deeply status($s)->{override}, [
