@@ -12,7 +12,7 @@ static ngx_int_t ngx_http_edgespan_header_filter(ngx_http_request_t *r);
 static void ngx_http_edgespan_tell_client(ngx_http_request_t *r,
     es_trace_t *trace, es_response_header_t kind);
 static void ngx_http_edgespan_clear_header(ngx_http_request_t *r,
-    es_str_t name);
+    es_header_t *header, ngx_uint_t ours);
 static ngx_int_t ngx_http_edgespan_body_filter(ngx_http_request_t *r,
     ngx_chain_t *in);
 
@@ -89,11 +89,13 @@ ngx_http_edgespan_tell_client(ngx_http_request_t *r, es_trace_t *trace,
 
     header = es_trace_response(trace, kind, text);
 
-    /* Server-Timing is a list, to which the upstream has its own to say */
+    /*
+     * Server-Timing is a list, to which the upstream has its own to say.  Ours
+     * is there already where a filter behind this one refused the response.
+     */
 
-    if (kind == ES_RESPONSE_TRACERESPONSE) {
-        ngx_http_edgespan_clear_header(r, header.name);
-    }
+    ngx_http_edgespan_clear_header(r, &header,
+                                   kind == ES_RESPONSE_SERVER_TIMING);
 
     h = ngx_list_push(&r->headers_out.headers);
     if (h == NULL) {
@@ -111,24 +113,41 @@ ngx_http_edgespan_tell_client(ngx_http_request_t *r, es_trace_t *trace,
 }
 
 
+/* of that name; "ours": and of that value */
+
 static void
-ngx_http_edgespan_clear_header(ngx_http_request_t *r, es_str_t name)
+ngx_http_edgespan_clear_header(ngx_http_request_t *r, es_header_t *header,
+    ngx_uint_t ours)
 {
+    es_str_t          name, value;
     ngx_uint_t        i;
     ngx_list_part_t  *part;
-    ngx_table_elt_t  *header;
+    ngx_table_elt_t  *h;
+
+    name = header->name;
+    value = header->value;
 
     for (part = &r->headers_out.headers.part; part; part = part->next) {
-        header = part->elts;
+        h = part->elts;
 
         for (i = 0; i < part->nelts; i++) {
-            if (header[i].key.len == name.len
-                && ngx_strncasecmp(header[i].key.data, (u_char *) name.data,
+
+            if (h[i].key.len != name.len
+                || ngx_strncasecmp(h[i].key.data, (u_char *) name.data,
                                    name.len)
-                   == 0)
+                   != 0)
             {
-                header[i].hash = 0;
+                continue;
             }
+
+            if (ours
+                && (h[i].value.len != value.len
+                    || ngx_memcmp(h[i].value.data, value.data, value.len) != 0))
+            {
+                continue;
+            }
+
+            h[i].hash = 0;
         }
     }
 }

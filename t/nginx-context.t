@@ -148,6 +148,7 @@ server {
     location /silent { otel_response_header off; proxy_pass http://%%UP%%; }
     location /untraced { otel_trace off; proxy_pass http://%%UP%%; }
     location /file { root %%PREFIX%%/html; }
+    location = /timing/file { otel_response_header server-timing; alias %%PREFIX%%/html/file; }
     location /ssi/ { ssi on; ssi_types text/plain; alias %%PREFIX%%/html/ssi/; }
     location /page { error_page 404 /file; root %%PREFIX%%/none; }
     location /204 { return 204; }
@@ -408,6 +409,10 @@ subtest 'otel_response_header' => sub {
     is_deeply [ sort @values ], [ 'db;dur=1', "trace;desc=00-$record->{trace}-$record->{span}-03" ],
         'beside the Server-Timing of the upstream';
     is header($answer, 'traceresponse'), 'theirs', 'whose traceresponse passes';
+    ($answer, $record, @values) =
+        told('/timing/file', 'Server-Timing', headers => [ [ Range => 'bytes=99-' ] ]);
+    is $answer->{status}, 416, 'a range that is not there';
+    is_deeply \@values, ["trace;desc=00-$record->{trace}-$record->{span}-03"], 'Server-Timing once';
     for my $path ('/silent', '/untraced') {
         ($answer) = told($path, 'traceresponse');
         ok !defined header($answer, $_), "$path: no $_" for qw(traceresponse Server-Timing);
