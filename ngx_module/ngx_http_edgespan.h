@@ -75,6 +75,9 @@ typedef struct {
     /* some place shows the status */
     unsigned                        status:1;
 
+    /* some server does not believe its clients, be they traced or not */
+    unsigned                        strangers:1;
+
     unsigned                        override:1;
 } ngx_http_edgespan_main_conf_t;
 

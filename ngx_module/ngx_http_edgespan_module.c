@@ -233,7 +233,10 @@ ngx_http_edgespan_init(ngx_conf_t *cf)
     mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_edgespan_module);
 
     if (!mcf->used) {
-        return NGX_OK;
+
+        /* whoever is not believed is not with OTEL_SDK_DISABLED, either */
+
+        return mcf->strangers ? ngx_http_edgespan_add_handlers(cf) : NGX_OK;
     }
 
     if (ngx_http_edgespan_find_realip(cf, mcf) != NGX_OK

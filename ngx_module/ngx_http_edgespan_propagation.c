@@ -156,6 +156,7 @@ ngx_http_edgespan_trust_context(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     if (trust != ES_TRUST_ON) {
         mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_edgespan_module);
         mcf->used = 1;
+        mcf->strangers = 1;
     }
 
     return NGX_CONF_OK;

@@ -177,6 +177,10 @@ for my $kind (qw(nginx httpd)) {
         like said($s), qr/OTEL_SDK_DISABLED is true: there are no spans/, 'and it is said';
         finish($s);
         is scalar(my @r = $c->requests), 0, 'nothing was sent';
+        $s = server($kind, { OTEL_SDK_DISABLED => 'true' },
+            nginx => 'otel_trust_context off;', httpd => 'OtelTrustContext Off');
+        is passed($s, [ traceparent => $PARENT ]), '', 'a stranger is no more believed than else';
+        finish($s);
     };
 
     subtest "$kind: wrong values" => sub {
