@@ -103,7 +103,8 @@ void es_trace_init(es_trace_t *trace, es_provider_t *provider, const es_pool_t *
 void es_trace_started_at(es_trace_t *trace, uint64_t wall_ns);
 
 /* The headers of a request that its propagators read. Feed every header of the
- * request, in order; names are compared without case, others are passed over. */
+ * request, in order; names are compared without case, others are passed over. Where
+ * there are more than ES_CARRIER_MAX, none counts. */
 #define ES_CARRIER_MAX 32
 
 typedef struct es_carrier {
@@ -186,8 +187,9 @@ typedef struct es_header {
     es_str_t value;
 } es_header_t;
 
-/* The headers to send upstream under `span_id`; values are the trace's pool's or
- * borrow the carrier's. Returns how many: none if memory is short. */
+/* The headers to send upstream under `span_id`, for a trace that is joined; seal it
+ * before. Values are the trace's pool's or borrow the carrier's. Returns how many: none
+ * if memory is short. */
 #define ES_INJECT_MAX 12
 unsigned es_trace_inject(const es_trace_t *trace, const uint8_t span_id[ES_SPAN_ID_LEN],
                          es_header_t headers[ES_INJECT_MAX]);
