@@ -43,6 +43,9 @@ es_trace_join(es_trace_t *trace, const es_propagation_t *propagation, es_trust_t
     trace->allow = propagation->allow_given ? &propagation->allow : NULL;
 
     es_span_id_new(ids, trace->span.span_id);
+    if (carrier != NULL && carrier->count == 0) {
+        carrier = NULL; /* most requests: nothing to look through */
+    }
     if (carrier != NULL && trust != ES_TRUST_OFF) {
         es_propagators_extract(trace->propagation, carrier, &trace->pool, &caller);
     }

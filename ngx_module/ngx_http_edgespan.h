@@ -244,7 +244,7 @@ void ngx_http_edgespan_log_write(void *data, es_log_level_t level,
 void ngx_http_edgespan_log_done(ngx_cycle_t *cycle);
 
 ngx_int_t ngx_http_edgespan_add_handlers(ngx_conf_t *cf);
-ngx_http_edgespan_ctx_t *ngx_http_edgespan_get_ctx(ngx_http_request_t *r);
+ngx_http_edgespan_ctx_t *ngx_http_edgespan_find_ctx(ngx_http_request_t *r);
 ngx_http_edgespan_ctx_t *ngx_http_edgespan_joined_ctx(ngx_http_request_t *r,
     ngx_uint_t decided);
 void ngx_http_edgespan_decide(ngx_http_request_t *r,
@@ -273,6 +273,19 @@ void ngx_http_edgespan_end_upstreams(ngx_http_edgespan_ctx_t *ctx,
 ngx_int_t ngx_http_edgespan_add_variables(ngx_conf_t *cf);
 
 ngx_int_t ngx_http_edgespan_init_status(ngx_conf_t *cf);
+
+
+/* the context of a request or a subrequest; NULL: no memory */
+
+static ngx_inline ngx_http_edgespan_ctx_t *
+ngx_http_edgespan_get_ctx(ngx_http_request_t *r)
+{
+    ngx_http_edgespan_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_edgespan_module);
+
+    return ctx != NULL ? ctx : ngx_http_edgespan_find_ctx(r);
+}
 
 
 static ngx_inline ngx_uint_t

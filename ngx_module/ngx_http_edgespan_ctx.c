@@ -29,23 +29,16 @@ ngx_http_edgespan_alloc(void *pool, size_t size)
 
 
 /*
- * The context of a request or a subrequest.  An internal redirect zeroes the
- * contexts of all modules: ours is found again among the cleanups of the pool,
- * which subrequests share.  What is found nowhere begins here: a subrequest, or
- * what never came to POST_READ.  NULL: no memory.
+ * An internal redirect zeroes the contexts of all modules: ours is found again
+ * among the cleanups of the pool, which subrequests share.  What is found
+ * nowhere begins here: a subrequest, or what never came to POST_READ.
  */
 
 ngx_http_edgespan_ctx_t *
-ngx_http_edgespan_get_ctx(ngx_http_request_t *r)
+ngx_http_edgespan_find_ctx(ngx_http_request_t *r)
 {
     ngx_pool_cleanup_t       *cln;
     ngx_http_edgespan_ctx_t  *ctx;
-
-    ctx = ngx_http_get_module_ctx(r, ngx_http_edgespan_module);
-
-    if (ctx != NULL) {
-        return ctx;
-    }
 
     if (r->internal || r->filter_finalize) {
 
