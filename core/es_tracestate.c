@@ -84,18 +84,22 @@ is_th(es_str_t pair)
     return es_str_starts(pair, ES_STR("th:"));
 }
 
-/* The value of the first `ot`; its data is NULL if there is none. */
+/* The value of the first `ot`, whose data is NULL if there is none; *count: how many
+ * there are. */
 static es_str_t
-find_ot(es_str_t tracestate)
+find_ot(es_str_t tracestate, unsigned *count)
 {
+    es_str_t value = ES_STR_NONE;
+
+    *count = 0;
     while (tracestate.len != 0) {
         es_str_t member = es_str_trim(es_str_take(&tracestate, ','));
 
-        if (is_ot(member)) {
-            return es_str_from(member, sizeof("ot=") - 1);
+        if (is_ot(member) && ++*count == 1) {
+            value = es_str_from(member, sizeof("ot=") - 1);
         }
     }
-    return ES_STR_NONE;
+    return value;
 }
 
 /* `least` to 14 lowercase digits; those that are not there are zeros. */
@@ -123,7 +127,8 @@ parse_hex(es_str_t text, size_t least, uint64_t *value)
 es_ot_t
 es_tracestate_ot(es_str_t tracestate)
 {
-    es_str_t value = find_ot(tracestate);
+    unsigned count;
+    es_str_t value = find_ot(tracestate, &count);
     es_ot_t ot = {0};
 
     while (value.len != 0) {
@@ -220,16 +225,17 @@ es_tracestate_with_th(es_str_t tracestate, uint64_t threshold, const es_pool_t *
 {
     char digits[3 + HEX_DIGITS], list[OT_MAX + 4 + HEX_DIGITS];
     es_str_t th = threshold < ES_THRESHOLD_NEVER ? format_th(threshold, digits) : ES_STR_NONE;
-    es_str_t ot = find_ot(tracestate), value;
+    unsigned count, members = 0;
+    es_str_t ot = find_ot(tracestate, &count), value;
     es_text_t text = {NULL, 0};
-    unsigned members = 0;
 
-    if (says(ot, th)) {
+    /* A second `ot` could say another one: only the first stays. */
+    if (count <= 1 && says(ot, th)) {
         return tracestate;
     }
     value = write_ot(ot, th, list);
     if (value.len > OT_MAX) {
-        if (says(ot, ES_STR_NONE)) {
+        if (count <= 1 && says(ot, ES_STR_NONE)) {
             return tracestate;
         }
         value = write_ot(ot, ES_STR_NONE, list);

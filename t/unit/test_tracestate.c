@@ -113,12 +113,14 @@ write_ot(void **state)
         {"ot=th:nonsense;x:y;", T8, "ot=th:8;x:y"},
         {"ot=th:80", T8, "ot=th:8"},
         {"ot=th:c,a=1,ot=th:e", T8, "ot=th:8,a=1"},
+        {"ot=th:8,a=1,ot=th:e", T8, "ot=th:8,a=1"},
 
         /* None any more. */
         {"ot=th:c", NEVER, ""},
         {"a=1,ot=th:c,b=2", NEVER, "a=1,b=2"},
         {"a=1,ot=th:c;rv:d29d6a7215ced0,b=2", NEVER, "ot=rv:d29d6a7215ced0,a=1,b=2"},
         {"ot=th:;x:y", NEVER, "ot=x:y"},
+        {"ot=x:y,a=1,ot=th:c", NEVER, "ot=x:y,a=1"},
         {"ot= ;th:c", NEVER, ""},
         {"a=1,ot=x ;th:c", NEVER, "ot=x,a=1"},
     };
