@@ -10,12 +10,13 @@ use EdgespanTest;
 use EdgespanTest::Gateway;
 use EdgespanTest::Load;
 
-use constant {SECONDS => 8, RATE => 200, BURST => 20};
+use constant {SECONDS => 8, RATE => 200, BURST => 100};
 
 # The servers of a gateway, by number.
 use constant {MUCH => 1, FEW => 2, SHARED => 3, SHARED_TOO => 4, HALF => 5};
 my @servers = (
-    'otel_sample_limit ' . RATE . 'r/s;',   # burst: a tenth of a second's worth
+    # A burst of half a second's worth: that long may a busy machine stand still.
+    'otel_sample_limit ' . RATE . 'r/s burst=' . BURST . ';',
     'otel_sample_limit 1r/m burst=20;',
     '', '',                                 # inherit
     'otel_sample_limit 1r/m burst=50;',
@@ -36,6 +37,7 @@ sub spend {
 # As much load as there can be, over several processes, for seconds.
 sub rate {
     my ($gateway, $what, $reason, %opt) = @_;
+    sleep BURST / RATE; # the whole burst is there (again)
     my $before = $gateway->decided;
     my $spans = keys %{$gateway->collector->span_ids_fast};
     my $took = spread($gateway->port(MUCH), '/free/f', SECONDS, %opt);

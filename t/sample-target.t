@@ -54,7 +54,8 @@ for my $kind (@kinds) {
         my ($first, $last) = ($from + ($from ? 10 : 8), $from + $seconds - 1);
         $from += $seconds;
         my $n = $last - $first + 1;
-        my ($asked, $mean) = map { my $list = $_; sum0(map { $_ // 0 } @$list[$first .. $last]) / $n } \@asked, \@sampled;
+        my ($asked, $mean) = map { my $list = $_; sum0(map { $_ // 0 } @$list[$first .. $last]) / $n }
+            \@asked, \@sampled;
         cmp_ok abs($mean - TARGET), '<=', WITHIN * TARGET,
             sprintf '%s: at %d r/s (meant: %d), %.1f are sampled in a second', $kind, $asked, $rate, $mean;
     }
