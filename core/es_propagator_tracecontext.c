@@ -27,7 +27,7 @@ combine_tracestate(const es_carrier_t *carrier, const es_pool_t *pool)
     }
 
     if (count > 1) {
-        char *text = pool != NULL ? pool->alloc(pool->pool, total) : NULL;
+        char *text = pool->alloc(pool->pool, total);
         size_t at = 0;
 
         if (text == NULL) {
