@@ -105,7 +105,7 @@ void es_trace_started_at(es_trace_t *trace, uint64_t wall_ns);
 /* The headers of a request that its propagators read. Feed every header of the
  * request, in order; names are compared without case, others are passed over. Where
  * there are more than ES_CARRIER_MAX, none counts. */
-#define ES_CARRIER_MAX 32
+#define ES_CARRIER_MAX 64
 
 typedef struct es_carrier {
     es_fields_t wanted;

@@ -26,6 +26,7 @@ static const char *const names[] = {
     "elastic-apm-traceparent",
     "sentry-trace",
     "newrelic",
+    "pinpoint-*",
     "x-newrelic-*",
     "x-dynatrace*",
     "x-instana-*",

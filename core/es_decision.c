@@ -49,7 +49,7 @@ decide_root(es_trace_t *trace, es_root_t root, uint64_t threshold, es_str_t path
     es_ratio_t ratio = ES_RATIO_RATE;
 
     if (generation->override != NULL
-        && es_override_find(generation, path, es_wall_ns(), &trace->threshold,
+        && es_override_find(generation, path, trace->start_ns, &trace->threshold,
                             &trace->override_line)) {
         root = ES_ROOT_RATIO;
         ratio = ES_RATIO_OVERRIDE;

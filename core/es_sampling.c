@@ -103,6 +103,12 @@ es_sampling_inherit(es_sampling_t *sampling, const es_sampling_t *outer)
 
 /* ------------------------------------------------------- limits and targets --- */
 
+static bool
+twice(es_str_t word, es_error_t *error)
+{
+    return es_fail(error, "parameter \"%.*s\" is given twice: once is right", ES_ARG(word));
+}
+
 /* The value of "name=value"; its data is NULL where the word is another. */
 static es_str_t
 value_of(es_str_t word, es_str_t name)
@@ -144,6 +150,7 @@ es_sampling_target(es_config_t *config, es_sampling_t *sampling, const es_str_t 
 {
     es_sample_target_t target = {.place = place, .max = 1};
     es_sampling_t level = *sampling;
+    bool has_min = false, has_max = false;
     uint64_t rate, seconds;
 
     if (!parse_rate(count != 0 ? words[0] : ES_STR_NONE, &rate, &seconds, error)) {
@@ -158,6 +165,11 @@ es_sampling_target(es_config_t *config, es_sampling_t *sampling, const es_str_t 
             return es_fail(error, "invalid parameter \"%.*s\": it is \"min=\" or \"max=\"",
                            ES_ARG(words[i]));
         }
+        if (min.data != NULL ? has_min : has_max) {
+            return twice(words[i], error);
+        }
+        has_min |= min.data != NULL;
+        has_max |= max.data != NULL;
         if (!es_parse_probability(min.data != NULL ? min : max,
                                   min.data != NULL ? &target.min : &target.max, error)) {
             return false;
@@ -188,6 +200,9 @@ es_sampling_limit(es_config_t *config, es_sampling_t *sampling, const es_str_t *
     for (unsigned i = 1; i < count; i++) {
         es_str_t value = value_of(words[i], ES_STR("burst="));
 
+        if (burst != 0) {
+            return twice(words[i], error);
+        }
         if (value.data == NULL || !es_parse_uint(value, &burst) || burst == 0
             || burst > ES_RATE_MAX) {
             return es_fail(error, "invalid parameter \"%.*s\": it is \"burst=\" and 1 to %u",
@@ -238,6 +253,9 @@ parse_keep(es_sampling_t *level, es_str_t word, es_error_t *error)
     if (es_str_eq(word, ES_STR("error"))) {
         level->keep |= 1 << ES_KEEP_ERROR;
     } else if (slow.data != NULL) {
+        if (level->keep >> ES_KEEP_SLOW & 1) {
+            return twice(word, error);
+        }
         if (!es_parse_time(slow, &level->slow_ns) || level->slow_ns == 0) {
             return es_fail(error, "invalid time \"%.*s\": it is like \"500ms\" or \"1s\"",
                            ES_ARG(slow));
@@ -269,6 +287,9 @@ es_sampling_keep(es_config_t *config, es_sampling_t *sampling, const es_str_t *w
     for (unsigned i = 0; i < count && !off; i++) {
         es_str_t value = value_of(words[i], ES_STR("limit="));
 
+        if (value.data != NULL && limit.data != NULL) {
+            return twice(words[i], error);
+        }
         if (value.data != NULL) {
             limit = value;
         } else if (!parse_keep(&level, words[i], error)) {
