@@ -357,6 +357,8 @@ lead(es_exporter_t *exporter)
     uint64_t leads_since;
     bool stopping = false;
 
+    /* First of all: the first requests are here already. */
+    es_override_look(&exporter->override, exporter->provider);
     while (!open_pipelines(exporter)) {
         beat(exporter);
         es_override_look(&exporter->override, exporter->provider);

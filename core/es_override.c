@@ -386,8 +386,11 @@ read_file(es_override_watch_t *watch, const es_provider_t *provider, es_override
         }
         return;
     }
-    if (identity_of(&before) == watch->seen
-        || (mtime_of(&before) <= now_wall_ns && now_wall_ns - mtime_of(&before) < SETTLING)) {
+    if (identity_of(&before) == watch->seen) {
+        return;
+    }
+    if (mtime_of(&before) <= now_wall_ns && now_wall_ns - mtime_of(&before) < SETTLING) {
+        watch->look_at = es_mono_ns() + SETTLING;
         return;
     }
     watch->seen = 0;
