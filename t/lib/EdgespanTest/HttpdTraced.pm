@@ -7,12 +7,14 @@ use warnings;
 
 use Exporter 'import';
 use JSON::PP ();
+use Test::More ();
 
 use EdgespanTest;
 use EdgespanTest::Collector;
 use EdgespanTest::Httpd;
+use EdgespanTest::Otlp ();
 
-our @EXPORT = qw(traced records recorded span_of get raw);
+our @EXPORT = qw(traced records recorded span_of get raw get_h2 env_of line_of lint %SCRIPTS);
 
 my $FORMAT = join ',', map {qq{\\"$_->[0]\\":\\"$_->[1]\\"}} (
     [ trace => '%{OTEL_TRACE_ID}e' ], [ span => '%{OTEL_SPAN_ID}e' ],
@@ -24,6 +26,13 @@ my $FORMAT = join ',', map {qq{\\"$_->[0]\\":\\"$_->[1]\\"}} (
     [ note => '%{OTEL_TRACE_ID}n' ], [ note_sampled => '%{OTEL_SAMPLED}n' ],
     [ decision => '%{OTEL_DECISION}e' ], [ note_decision => '%{OTEL_DECISION}n' ],
     [ us => '%D' ], [ status => '%>s' ]);
+
+# CGI scripts, for the option "files".
+our %SCRIPTS = (
+    'cgi-bin/env'  => "#!/bin/sh\necho 'Content-Type: text/plain'\necho\nenv\n",
+    'cgi-bin/slow' => "#!/bin/sh\nsleep 0.4\necho 'Content-Type: text/plain'\necho\necho slow\n",
+    'cgi-bin/long' => "#!/bin/sh\necho 'Content-Type: text/plain'\necho\nhead -c 100000 /dev/zero\nsleep 0.4\necho end\n",
+    'cgi-bin/bad'  => "#!/bin/sh\necho 'Status: 503 busy'\necho\n");
 
 # Options besides httpd's: collector (a new one), exporter (more options of it),
 # trace (the OtelTrace line of the server; undef: none).
@@ -84,6 +93,36 @@ sub raw {
     $span->{record} = $record;
     $span->{response} = parse_response($text);
     return $span;
+}
+
+# What the script "env" has in its environment.
+sub env_of {
+    my ($res) = @_;
+    return +{ $res->{body} =~ /^(\w+)=(.*)$/mg };
+}
+
+# A line of the configuration, as OTEL_DECISION names it.
+sub line_of {
+    my ($s, $text) = @_;
+    my @lines = split /\n/, slurp($s->prefix . '/httpd.conf');
+    my ($n) = grep { $lines[$_] =~ /^\s*\Q$text\E$/ } 0 .. $#lines;
+    return 'httpd.conf:' . ($n + 1);
+}
+
+# The rules of OTLP, for all spans that came.
+sub lint {
+    my ($s) = @_;
+    my @spans = $s->{collector}->spans;
+    Test::More::is join("\n", EdgespanTest::Otlp::lint(\@spans)), '', @spans . ' spans keep the rules';
+}
+
+# The record of a request over HTTP/2, with more arguments for curl.
+sub get_h2 {
+    my ($s, $path, @more) = @_;
+    return scalar recorded($s, sub {
+        system 'curl', '-s', '-o', '/dev/null', '--http2-prior-knowledge', @more,
+            "http://127.0.0.1:@{[$s->port]}$path";
+    });
 }
 
 1;
