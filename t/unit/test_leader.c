@@ -1,36 +1,26 @@
-/* Slots and leadership between processes. Each child does what the parent
- * writes into its pipe, one letter at a time, and answers with a number. */
+/* Slots and leadership between processes. */
 
 #define _GNU_SOURCE /* pipe2 */
 
-#include "unit.h"
+#include "unit_child.h"
 
 #include "es_leader.h"
 
-#include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 enum { SLOTS = 8 };
 
 static int locks = -1;
 
-typedef struct child {
-    pid_t pid;
-    int orders, answers;
-} child_t;
-
 static void
-child_run(int orders, int answers)
+child_run(const child_t *self, const void *unused)
 {
     int answer = 0, slot = -1;
-    char order;
+    order_t order;
 
-    alarm(30); /* should the parent be gone */
-    while (read(orders, &order, 1) == 1) {
-        switch (order) {
+    (void) unused;
+    while (child_reads(self, &order)) {
+        switch (order.letter) {
         case 's':
             answer = slot = es_slot_take(locks, SLOTS);
             break;
@@ -52,56 +42,10 @@ child_run(int orders, int answers)
             answer = es_leadership_holder(locks);
             break;
         default:
-            _exit(0);
-        }
-        if (write(answers, &answer, sizeof(answer)) != sizeof(answer)) {
             _exit(1);
         }
+        child_answers(self, answer);
     }
-    _exit(0);
-}
-
-static child_t
-child_start(void)
-{
-    int orders[2], answers[2];
-    child_t child;
-
-    assert_int_equal(pipe2(orders, O_CLOEXEC), 0);
-    assert_int_equal(pipe2(answers, O_CLOEXEC), 0);
-    child.pid = fork();
-    assert_true(child.pid >= 0);
-    if (child.pid == 0) {
-        close(orders[1]);
-        close(answers[0]);
-        child_run(orders[0], answers[1]);
-    }
-    close(orders[0]);
-    close(answers[1]);
-    child.orders = orders[1];
-    child.answers = answers[0];
-    return child;
-}
-
-static int
-ask(const child_t *child, char order)
-{
-    int answer = -99;
-
-    assert_int_equal(write(child->orders, &order, 1), 1);
-    assert_int_equal(read(child->answers, &answer, sizeof(answer)), sizeof(answer));
-    return answer;
-}
-
-static void
-child_end(child_t *child, int signal)
-{
-    int status;
-
-    assert_int_equal(kill(child->pid, signal), 0);
-    assert_int_equal(waitpid(child->pid, &status, 0), child->pid);
-    close(child->orders);
-    close(child->answers);
 }
 
 /* ----------------------------------------------------------------- tests --- */
@@ -114,25 +58,25 @@ slots(void **state)
 
     (void) state;
     for (int i = 0; i <= SLOTS; i++) {
-        children[i] = child_start();
+        children[i] = child_start(child_run, NULL);
     }
     assert_false(es_slots_others(locks, SLOTS));
-    assert_int_equal(ask(&children[0], 'o'), 0);
+    assert_int_equal(ask(&children[0], 'o', 0), 0);
     for (int i = 0; i < SLOTS; i++) {
-        assert_int_equal(ask(&children[i], 's'), i);
+        assert_int_equal(ask(&children[i], 's', 0), i);
         assert_true(es_slots_others(locks, SLOTS));
-        assert_int_equal(ask(&children[i], 'o'), i > 0);
+        assert_int_equal(ask(&children[i], 'o', 0), i > 0);
     }
-    assert_int_equal(ask(&children[SLOTS], 's'), -1);
+    assert_int_equal(ask(&children[SLOTS], 's', 0), -1);
     assert_int_equal(es_slot_take(locks, SLOTS), -1);
 
     /* The lowest free slot goes to the next one: released, or of a dead process. */
-    assert_int_equal(ask(&children[5], 'r'), 0);
+    assert_int_equal(ask(&children[5], 'r', 0), 0);
     child_end(&children[2], SIGKILL);
-    assert_int_equal(ask(&children[SLOTS], 's'), 2);
-    assert_int_equal(ask(&children[5], 's'), 5);
-    again = child_start();
-    assert_int_equal(ask(&again, 's'), -1);
+    assert_int_equal(ask(&children[SLOTS], 's', 0), 2);
+    assert_int_equal(ask(&children[5], 's', 0), 5);
+    again = child_start(child_run, NULL);
+    assert_int_equal(ask(&again, 's', 0), -1);
 
     child_end(&again, SIGKILL);
     for (int i = 0; i <= SLOTS; i++) {
@@ -147,56 +91,57 @@ slots(void **state)
 static void
 others(void **state)
 {
-    child_t one = child_start(), two = child_start();
+    child_t one = child_start(child_run, NULL), two = child_start(child_run, NULL);
 
     (void) state;
-    assert_int_equal(ask(&one, 's'), 0);
-    assert_int_equal(ask(&one, 'o'), 0);
-    assert_int_equal(ask(&two, 'o'), 1);
-    assert_int_equal(ask(&two, 's'), 1);
-    assert_int_equal(ask(&one, 'o'), 1);
+    assert_int_equal(ask(&one, 's', 0), 0);
+    assert_int_equal(ask(&one, 'o', 0), 0);
+    assert_int_equal(ask(&two, 'o', 0), 1);
+    assert_int_equal(ask(&two, 's', 0), 1);
+    assert_int_equal(ask(&one, 'o', 0), 1);
 
     /* Leadership is no slot. */
-    assert_int_equal(ask(&two, 'l'), 1);
-    assert_int_equal(ask(&two, 'r'), 0);
-    assert_int_equal(ask(&one, 'o'), 0);
+    assert_int_equal(ask(&two, 'l', 0), 1);
+    assert_int_equal(ask(&two, 'r', 0), 0);
+    assert_int_equal(ask(&one, 'o', 0), 0);
     child_end(&two, SIGKILL);
-    assert_int_equal(ask(&one, 'o'), 0);
+    assert_int_equal(ask(&one, 'o', 0), 0);
     child_end(&one, SIGKILL);
 }
 
 static void
 leadership(void **state)
 {
-    child_t one = child_start(), two = child_start(), three = child_start();
+    child_t one = child_start(child_run, NULL), two = child_start(child_run, NULL),
+            three = child_start(child_run, NULL);
 
     (void) state;
     assert_int_equal(es_leadership_holder(locks), 0);
-    assert_int_equal(ask(&one, 'l'), 1);
+    assert_int_equal(ask(&one, 'l', 0), 1);
     assert_int_equal(es_leadership_holder(locks), one.pid);
-    assert_int_equal(ask(&two, 'h'), one.pid);
-    assert_int_equal(ask(&one, 'h'), 0);
-    assert_int_equal(ask(&two, 'l'), 0);
-    assert_int_equal(ask(&three, 'l'), 0);
+    assert_int_equal(ask(&two, 'h', 0), one.pid);
+    assert_int_equal(ask(&one, 'h', 0), 0);
+    assert_int_equal(ask(&two, 'l', 0), 0);
+    assert_int_equal(ask(&three, 'l', 0), 0);
     assert_false(es_leadership_take(locks));
 
     /* A slot is no leadership, and the other way round. */
-    assert_int_equal(ask(&two, 's'), 0);
-    assert_int_equal(ask(&two, 'r'), 0);
+    assert_int_equal(ask(&two, 's', 0), 0);
+    assert_int_equal(ask(&two, 'r', 0), 0);
     assert_int_equal(es_leadership_holder(locks), one.pid);
 
     /* Left in order. */
-    assert_int_equal(ask(&one, 'u'), 0);
+    assert_int_equal(ask(&one, 'u', 0), 0);
     assert_int_equal(es_leadership_holder(locks), 0);
-    assert_int_equal(ask(&two, 'l'), 1);
-    assert_int_equal(ask(&one, 'l'), 0);
-    assert_int_equal(ask(&one, 'h'), two.pid);
+    assert_int_equal(ask(&two, 'l', 0), 1);
+    assert_int_equal(ask(&one, 'l', 0), 0);
+    assert_int_equal(ask(&one, 'h', 0), two.pid);
 
     /* Killed. */
     child_end(&two, SIGKILL);
     assert_int_equal(es_leadership_holder(locks), 0);
-    assert_int_equal(ask(&three, 'l'), 1);
-    assert_int_equal(ask(&one, 'h'), three.pid);
+    assert_int_equal(ask(&three, 'l', 0), 1);
+    assert_int_equal(ask(&one, 'h', 0), three.pid);
 
     child_end(&three, SIGTERM);
     assert_int_equal(es_leadership_holder(locks), 0);
@@ -212,13 +157,13 @@ succession(void **state)
 
     (void) state;
     for (int i = 0; i < CHILDREN; i++) {
-        children[i] = child_start();
+        children[i] = child_start(child_run, NULL);
     }
     for (int dead = 0; dead < CHILDREN; dead++) {
         int leaders = 0, leader = -1;
 
         for (int i = 0; i < CHILDREN; i++) {
-            if (children[i].pid != 0 && ask(&children[i], 'l')) {
+            if (children[i].pid != 0 && ask(&children[i], 'l', 0)) {
                 leaders++;
                 leader = i;
             }
@@ -239,16 +184,16 @@ not_inherited(void **state)
     (void) state;
     assert_int_equal(es_slot_take(locks, SLOTS), 0);
     assert_true(es_leadership_take(locks));
-    child = child_start();
-    assert_int_equal(ask(&child, 'h'), getpid());
-    assert_int_equal(ask(&child, 'l'), 0);
-    assert_int_equal(ask(&child, 's'), 1);
-    assert_int_equal(ask(&child, 'o'), 1);
+    child = child_start(child_run, NULL);
+    assert_int_equal(ask(&child, 'h', 0), getpid());
+    assert_int_equal(ask(&child, 'l', 0), 0);
+    assert_int_equal(ask(&child, 's', 0), 1);
+    assert_int_equal(ask(&child, 'o', 0), 1);
 
     es_leadership_release(locks);
     es_slot_release(locks, 0);
-    assert_int_equal(ask(&child, 'o'), 0);
-    assert_int_equal(ask(&child, 'l'), 1);
+    assert_int_equal(ask(&child, 'o', 0), 0);
+    assert_int_equal(ask(&child, 'l', 0), 1);
     child_end(&child, SIGKILL);
 }
 
@@ -262,7 +207,7 @@ close_on_exec(void **state)
 static void
 watch(void **state)
 {
-    child_t child = child_start();
+    child_t child = child_start(child_run, NULL);
     struct pollfd ended = {.fd = es_process_watch(child.pid), .events = POLLIN};
     int status;
 

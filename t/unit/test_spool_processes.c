@@ -3,41 +3,31 @@
  *
  * SPOOL_SECONDS sets the length of the storm. */
 
-#define _GNU_SOURCE /* nftw, MAP_ANONYMOUS */
+#define _GNU_SOURCE /* nftw, pipe2, MAP_ANONYMOUS */
 
-#include "spool.h"
+#include "unit_child.h"
+#include "unit_spool.h"
 
-#include <fcntl.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 
-#define MAX (UINT64_C(1) << 20)
+/* ----------------------------------------------------------- children --- */
 
-/* ------------------------------------------------------------- children --- */
-
-/* Does what it is told, a letter at a time, and answers with a number. */
-typedef struct child {
-    pid_t pid;
-    int orders, answers;
-} child_t;
-
-typedef struct order {
-    char letter;
-    uint32_t id;
-} order_t;
+typedef struct opened {
+    const char *path;
+    uint64_t max;
+} opened_t;
 
 static void
-child_run(const char *path, uint64_t max, int orders, int answers)
+child_run(const child_t *self, const void *data)
 {
-    es_spool_t *spool = spool_open(path, max);
-    uint64_t answer = 0;
+    const opened_t *opened = data;
+    es_spool_t *spool = spool_open(opened->path, opened->max);
+    int64_t answer = 0;
     es_spooled_t record;
     order_t order;
 
-    alarm(120); /* should the parent be gone */
-    while (read(orders, &order, sizeof(order)) == sizeof(order)) {
+    while (child_reads(self, &order)) {
         switch (order.letter) {
         case 'a':
             answer = spool_append(spool, order.id, 1000);
@@ -49,78 +39,30 @@ child_run(const char *path, uint64_t max, int orders, int answers)
             es_spool_settle(spool, &record);
             break;
         case 'g':
-            answer = es_spool_counts(spool).given_up;
+            answer = (int64_t) es_spool_counts(spool).given_up;
             break;
         default:
-            es_spool_close(spool);
-            _exit(0);
-        }
-        if (write(answers, &answer, sizeof(answer)) != sizeof(answer)) {
             _exit(1);
         }
+        child_answers(self, answer);
     }
-    _exit(1);
+    es_spool_close(spool);
 }
 
 static child_t
-child_start(const char *path, uint64_t max)
+spool_child(const char *path, uint64_t max)
 {
-    int orders[2], answers[2];
-    child_t child;
-
-    assert_int_equal(pipe2(orders, O_CLOEXEC), 0);
-    assert_int_equal(pipe2(answers, O_CLOEXEC), 0);
-    child.pid = fork();
-    assert_true(child.pid >= 0);
-    if (child.pid == 0) {
-        close(orders[1]);
-        close(answers[0]);
-        child_run(path, max, orders[0], answers[1]);
-    }
-    close(orders[0]);
-    close(answers[1]);
-    child.orders = orders[1];
-    child.answers = answers[0];
-    return child;
+    return child_start(child_run, &(opened_t){path, max});
 }
 
-static uint64_t
-ask(const child_t *child, char letter, uint32_t id)
-{
-    const order_t order = {letter, id};
-    uint64_t answer = UINT64_MAX;
-
-    assert_int_equal(write(child->orders, &order, sizeof(order)), sizeof(order));
-    assert_int_equal(read(child->answers, &answer, sizeof(answer)), sizeof(answer));
-    return answer;
-}
-
-/* signal 0: it closes its spool and ends. */
-static void
-child_end(child_t *child, int signal)
-{
-    const order_t end = {'e', 0};
-    int status;
-
-    if (signal != 0) {
-        assert_int_equal(kill(child->pid, signal), 0);
-    } else {
-        assert_int_equal(write(child->orders, &end, sizeof(end)), sizeof(end));
-    }
-    assert_int_equal(waitpid(child->pid, &status, 0), child->pid);
-    assert_int_equal(status, signal);
-    close(child->orders);
-    close(child->answers);
-}
-
-/* ----------------------------------------------------------------- tests --- */
+/* -------------------------------------------------------------- tests --- */
 
 /* One replays. What it had taken when it is killed comes again, elsewhere. */
 static void
 one_replays(void **state)
 {
-    char *path = spool_directory();
-    child_t first = child_start(path, MAX), second;
+    char *path = unit_directory();
+    child_t first = spool_child(path, SPOOL_MAX), second;
     uint64_t id = 0;
 
     (void) state;
@@ -128,7 +70,7 @@ one_replays(void **state)
         assert_int_equal(ask(&first, 'a', i), true);
     }
     assert_int_equal(ask(&first, 't', 0), 1);
-    second = child_start(path, MAX);
+    second = spool_child(path, SPOOL_MAX);
     assert_int_equal(ask(&second, 't', 0), 0);
     assert_int_equal(ask(&first, 's', 0), 1);
     assert_int_equal(ask(&first, 't', 0), 2);
@@ -142,15 +84,15 @@ one_replays(void **state)
     ask(&second, 's', 0);
     assert_int_equal(ask(&second, 't', 0), 0);
     child_end(&second, 0);
-    spool_remove(path);
+    unit_directory_remove(path);
 }
 
 /* The same for two servers in one process. */
 static void
 two_in_a_process(void **state)
 {
-    char *path = spool_directory();
-    es_spool_t *first = spool_open(path, MAX), *second = spool_open(path, MAX);
+    char *path = unit_directory();
+    es_spool_t *first = spool_open(path, SPOOL_MAX), *second = spool_open(path, SPOOL_MAX);
     uint32_t id = 0;
 
     (void) state;
@@ -170,7 +112,7 @@ two_in_a_process(void **state)
     SPOOL_AWAIT((id = spool_take_and_settle(second)) != 0);
     assert_int_equal(id, 3);
     es_spool_close(second);
-    spool_remove(path);
+    unit_directory_remove(path);
 }
 
 /* Who begins to replay looks at its own segments anew: another one has replayed
@@ -178,8 +120,8 @@ two_in_a_process(void **state)
 static void
 taken_over(void **state)
 {
-    char *path = spool_directory();
-    es_spool_t *first = spool_open(path, MAX), *second = spool_open(path, MAX);
+    char *path = unit_directory();
+    es_spool_t *first = spool_open(path, SPOOL_MAX), *second = spool_open(path, SPOOL_MAX);
     es_spooled_t record;
     uint32_t id = 0;
 
@@ -200,7 +142,7 @@ taken_over(void **state)
     assert_int_equal(es_spool_counts(second).spans, 0);
     assert_int_equal(es_spool_counts(second).bytes, 0);
     es_spool_close(second);
-    spool_remove(path);
+    unit_directory_remove(path);
 }
 
 /* A new generation appends while the old one replays, in the order of age. */
@@ -208,9 +150,9 @@ static void
 append_beside(void **state)
 {
     enum { RECORDS = 500 };
-    char *path = spool_directory();
-    es_spool_t *spool = spool_open(path, MAX);
-    child_t child = child_start(path, MAX);
+    char *path = unit_directory();
+    es_spool_t *spool = spool_open(path, SPOOL_MAX);
+    child_t child = spool_child(path, SPOOL_MAX);
     uint32_t expected = 1, id;
 
     (void) state;
@@ -230,7 +172,7 @@ append_beside(void **state)
     assert_int_equal(spool_take(spool, NULL), 0);
     assert_int_equal(es_spool_counts(spool).bytes, 0);
     es_spool_close(spool);
-    spool_remove(path);
+    unit_directory_remove(path);
 }
 
 /* Who does not replay makes room, too, but not of what another one works on. */
@@ -238,8 +180,8 @@ static void
 full_beside(void **state)
 {
     enum { RECORDS = 64, SMALL = 64 * 1024 };
-    char *path = spool_directory();
-    child_t old = child_start(path, SMALL), new;
+    char *path = unit_directory();
+    child_t old = spool_child(path, SMALL), new;
     uint64_t given_up;
 
     (void) state;
@@ -251,7 +193,7 @@ full_beside(void **state)
     assert_int_equal(ask(&old, 't', 0), 2);
 
     /* Segments are of 8 records: the first is being replayed, the second goes. */
-    new = child_start(path, SMALL);
+    new = spool_child(path, SMALL);
     for (uint32_t id = RECORDS + 1; (given_up = ask(&new, 'g', 0)) == 0; id++) {
         assert_true(id < 2 * RECORDS);
         assert_int_equal(ask(&new, 'a', id), true);
@@ -263,10 +205,10 @@ full_beside(void **state)
     assert_int_equal(ask(&old, 't', 0), 17);
     child_end(&old, 0);
     child_end(&new, 0);
-    spool_remove(path);
+    unit_directory_remove(path);
 }
 
-/* ----------------------------------------------------------------- storm --- */
+/* -------------------------------------------------------------- storm --- */
 
 enum { PROCESSES = 4, IDS_MAX = 4 << 20, BACKLOG_MAX = 20000 };
 
@@ -283,7 +225,7 @@ storm_process(const char *path)
 {
     enum { TAKEN_MAX = 8 };
     unit_random_t random = {0, (uint64_t) getpid() * 0x9e3779b97f4a7c15u};
-    es_spool_t *spool = spool_open(path, 256 * MAX);
+    es_spool_t *spool = spool_open(path, 256 * SPOOL_MAX);
     es_spooled_t taken[TAKEN_MAX];
     uint32_t ids[TAKEN_MAX], out = 0, id;
     bool replayed = false;
@@ -345,17 +287,6 @@ storm_start(const char *path)
     return pid;
 }
 
-static void
-storm_kill(pid_t pid)
-{
-    int status;
-
-    assert_int_equal(kill(pid, SIGKILL), 0);
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_true(WIFSIGNALED(status));
-    assert_int_equal(WTERMSIG(status), SIGKILL);
-}
-
 /* Whatever was appended and not settled is there when all are dead, once, and
  * nothing else is. */
 static void
@@ -363,7 +294,7 @@ storm_of_kills(void **state)
 {
     const char *seconds = getenv("SPOOL_SECONDS");
     unit_random_t random = unit_random_init();
-    char *path = spool_directory();
+    char *path = unit_directory();
     pid_t children[PROCESSES];
     uint64_t end = es_mono_ns() + (seconds != NULL ? strtoull(seconds, NULL, 10) : 4) * ES_SECOND;
     uint32_t kills = 0, settled = 0, id;
@@ -381,18 +312,18 @@ storm_of_kills(void **state)
         unsigned which = unit_random_below(&random, PROCESSES);
 
         usleep(1000 * unit_random_below(&random, 50));
-        storm_kill(children[which]);
+        process_kill(children[which], SIGKILL);
         children[which] = storm_start(path);
         kills++;
         unit_assert(&random, es_mono_ns() < end + 60 * ES_SECOND);
     }
     for (unsigned i = 0; i < PROCESSES; i++) {
-        storm_kill(children[i]);
+        process_kill(children[i], SIGKILL);
     }
     unit_assert(&random, atomic_load(&storm->last_id) < IDS_MAX - 1);
     unit_assert(&random, atomic_load(&storm->wrong) == 0);
 
-    spool = spool_open(path, 256 * MAX);
+    spool = spool_open(path, 256 * SPOOL_MAX);
     while ((id = spool_take_and_settle(spool)) != 0) {
         unit_assert(&random, id < IDS_MAX);
         came[id]++;
@@ -415,7 +346,7 @@ storm_of_kills(void **state)
     es_spool_close(spool);
     munmap(storm, sizeof(*storm));
     free(came);
-    spool_remove(path);
+    unit_directory_remove(path);
 }
 
 int

@@ -8,7 +8,7 @@
 
 #include <pthread.h>
 
-/* ------------------------------------------------------------------- spans --- */
+/* -------------------------------------------------------------- spans --- */
 
 /* A value of the JSON status by its path, "spans.queued.server"; -1: none. */
 static json_int_t
@@ -209,7 +209,7 @@ another_layout(void **state)
     free(stats);
 }
 
-/* ------------------------------------------------------------------ errors --- */
+/* ------------------------------------------------------------- errors --- */
 
 static void
 last_error(void **state)

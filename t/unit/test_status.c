@@ -5,7 +5,7 @@
 #include <arpa/inet.h>
 #include <sys/un.h>
 
-/* ------------------------------------------------------------------- pages --- */
+/* -------------------------------------------------------------- pages --- */
 
 /* Lines of the tree, in order: "path" or "path value" for what does not change. */
 static void
@@ -93,7 +93,7 @@ pages(void **state)
     free(stats);
 }
 
-/* ---------------------------------------------------------------- requests --- */
+/* ----------------------------------------------------------- requests --- */
 
 static void
 formats(void **state)

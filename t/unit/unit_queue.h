@@ -37,7 +37,7 @@ queue_unmap(void *area, unsigned chunks)
     munmap(area, es_queue_size((size_t) chunks * ES_CHUNK_SIZE));
 }
 
-/* ----------------------------------------------------------------- records --- */
+/* ------------------------------------------------------------ records --- */
 
 /* A record says who it is; the other bytes follow from that. */
 static inline uint8_t

@@ -55,7 +55,7 @@ take(size_t size)
     return memory;
 }
 
-/* --------------------------------------------------------------- at random --- */
+/* ---------------------------------------------------------- at random --- */
 
 /* Text of all kinds; without NUL, which protobuf-c's strings cannot hold. */
 static inline es_str_t
@@ -199,7 +199,7 @@ random_model(unit_random_t *random, model_t *m)
     m->message = random_value(random, MESSAGE_CHARACTERS);
 }
 
-/* ----------------------------------------------------------------- written --- */
+/* ------------------------------------------------------------ written --- */
 
 static inline void
 write_attribute(es_span_writer_t *writer, const attribute_t *a)

@@ -1,18 +1,18 @@
-/* spool.h: what the tests of the spool share. A record's body begins with its id
- * and is made of it, so that each byte can be checked. */
+/* unit_spool.h: what the tests of the spool share. A record's body begins with its
+ * id and is made of it, so that each byte can be checked. */
 
-#ifndef SPOOL_H
-#define SPOOL_H
+#ifndef UNIT_SPOOL_H
+#define UNIT_SPOOL_H
 
-#include "unit.h"
+#include "unit_directory.h"
 
 #include "es_clock.h"
 #include "es_spool.h"
 
 #include <dirent.h>
-#include <ftw.h>
-#include <sys/stat.h>
-#include <unistd.h>
+#include <fcntl.h>
+
+#define SPOOL_MAX (UINT64_C(1) << 20)
 
 /* Asks again until it is so. */
 #define SPOOL_AWAIT(condition)                                   \
@@ -26,33 +26,6 @@
             usleep(2000);                                        \
         }                                                        \
     } while (0)
-
-static inline char *
-spool_directory(void)
-{
-    const char *base = getenv("TMPDIR");
-    char *path = NULL;
-
-    assert_true(asprintf(&path, "%s/edgespan-spool-XXXXXX", base != NULL ? base : "/tmp") > 0);
-    assert_non_null(mkdtemp(path));
-    return path;
-}
-
-static inline int
-spool_remove_entry(const char *path, const struct stat *status, int type, struct FTW *walk)
-{
-    (void) status;
-    (void) type;
-    (void) walk;
-    return remove(path);
-}
-
-static inline void
-spool_remove(char *path)
-{
-    assert_int_equal(nftw(path, spool_remove_entry, 16, FTW_DEPTH | FTW_PHYS), 0);
-    free(path);
-}
 
 static inline es_spool_t *
 spool_open(const char *path, uint64_t max)
@@ -150,6 +123,95 @@ spool_take_and_settle(es_spool_t *spool)
         es_spool_settle(spool, &record);
     }
     return id;
+}
+
+/* -------------------------------------------------------------- files --- */
+
+/* What is in the directory beside the lock. */
+static inline unsigned
+segments_of(const char *path)
+{
+    DIR *entries = opendir(path);
+    unsigned count = 0;
+
+    assert_non_null(entries);
+    for (struct dirent *entry; (entry = readdir(entries)) != NULL;) {
+        count += entry->d_name[0] != '.' && strcmp(entry->d_name, "lock") != 0;
+    }
+    closedir(entries);
+    return count;
+}
+
+static inline uint64_t
+bytes_of(const char *path)
+{
+    DIR *entries = opendir(path);
+    struct stat status;
+    uint64_t bytes = 0;
+
+    assert_non_null(entries);
+    for (struct dirent *entry; (entry = readdir(entries)) != NULL;) {
+        if (strstr(entry->d_name, ".spool") != NULL) {
+            assert_int_equal(fstatat(dirfd(entries), entry->d_name, &status, 0), 0);
+            bytes += (uint64_t) status.st_size;
+        }
+    }
+    closedir(entries);
+    return bytes;
+}
+
+/* The path of the only segment. */
+static inline char *
+only_segment(const char *path)
+{
+    DIR *entries = opendir(path);
+    char *found = NULL;
+
+    assert_non_null(entries);
+    for (struct dirent *entry; (entry = readdir(entries)) != NULL;) {
+        if (strstr(entry->d_name, ".spool") != NULL) {
+            assert_null(found);
+            assert_true(asprintf(&found, "%s/%s", path, entry->d_name) > 0);
+        }
+    }
+    closedir(entries);
+    assert_non_null(found);
+    return found;
+}
+
+static inline es_buffer_t
+read_file(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct stat status;
+    es_buffer_t file;
+
+    assert_true(fd >= 0);
+    assert_int_equal(fstat(fd, &status), 0);
+    file.size = (size_t) status.st_size;
+    assert_non_null(file.data = malloc(file.size + 1));
+    assert_int_equal(read(fd, file.data, file.size), (ssize_t) file.size);
+    close(fd);
+    return file;
+}
+
+static inline void
+write_file(const char *path, const void *data, size_t size)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, data, size), (ssize_t) size);
+    close(fd);
+}
+
+static inline void
+assert_empty(es_spool_t *spool, const char *path)
+{
+    assert_int_equal(spool_take(spool, NULL), 0);
+    assert_int_equal(es_spool_counts(spool).bytes, 0);
+    assert_int_equal(es_spool_counts(spool).spans, 0);
+    assert_int_equal(segments_of(path), 0);
 }
 
 #endif
