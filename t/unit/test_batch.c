@@ -13,19 +13,10 @@ static uint16_t resource_of[IDS];
 static uint8_t delivered[IDS]; /* how often */
 static uint8_t settled[IDS];   /* the cursors are behind it */
 
-static void
-log_nothing(void *data, es_log_level_t level, const char *line)
-{
-    (void) data;
-    (void) level;
-    (void) line;
-}
-
 static es_config_t *
 make_config(const char *protocol, const char *batch_size)
 {
-    static const es_log_t log = {log_nothing, NULL};
-    es_config_t *config = es_config_create("batch", &log);
+    es_config_t *config = es_config_create("batch", &unit_log);
     es_exporter_config_t *exporter;
     es_error_t error;
 
@@ -333,11 +324,10 @@ stop_midway(void **state)
     static const es_sender_t sender = {hold_open, hold_frame, hold_send, hold_close, false};
     static const es_format_t format = {.content_type = "x", .one_resource = true};
     static const es_protocol_t protocol = {"hold", &format, &sender, NULL, NULL};
-    static const es_log_t log = {log_nothing, NULL};
     es_config_t *config = make_config("jaeger", "40");
     void *queue_area = aligned_alloc(64, es_queue_area_size(config));
     void *stats_area = calloc(1, es_stats_area_size());
-    es_provider_t provider = {.log = log};
+    es_provider_t provider = {.log = unit_log};
     es_producer_t producer;
     es_pipeline_t pipeline;
     es_range_t left;

@@ -17,21 +17,6 @@ static void *queue, *stats;
 static es_propagation_t propagation;
 static EsOtlp__Span *span;
 
-static void
-silent(void *data, es_log_level_t level, const char *text)
-{
-    (void) data, (void) level, (void) text;
-}
-
-static void *
-area(size_t size)
-{
-    void *memory = aligned_alloc(64, (size + 63) & ~(size_t) 63);
-
-    assert_non_null(memory);
-    return memset(memory, 0, size);
-}
-
 /* With an exporter that nobody runs. */
 static int
 setup(void **state)
@@ -40,14 +25,14 @@ setup(void **state)
     es_error_t error;
 
     (void) state;
-    config = es_config_create("unit", &(es_log_t){.write = silent});
+    config = es_config_create("unit", &unit_log);
     assert_true(es_config_exporter(config, &exporter, &error));
     assert_true(
         es_exporter_option(exporter, ES_STR("endpoint"), ES_STR("http://127.0.0.1:4318"), &error));
     assert_true(es_exporter_finish(exporter, &error));
     assert_true(es_config_finish(config, 1, &error));
-    queue = area(es_queue_area_size(config));
-    stats = area(es_stats_area_size());
+    queue = unit_area(es_queue_area_size(config));
+    stats = unit_area(es_stats_area_size());
     assert_true(es_generation_create(&generation, config, queue, stats, &error));
     provider.generation = generation;
     provider.stripe = &generation->stats->stripes[0];

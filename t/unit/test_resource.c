@@ -3,35 +3,21 @@
 
 #define _GNU_SOURCE /* nftw */
 
-#include "unit.h"
+#include "unit_directory.h"
 
 #include "es_detect.h"
 
 #include <fcntl.h>
-#include <ftw.h>
-#include <sys/stat.h>
 #include <sys/utsname.h>
-#include <unistd.h>
 
 #define ID "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 #define OTHER "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210"
 #define POD "0e0e0e0e-1111-2222-3333-444444444444"
 #define MACHINE "00112233445566778899aabbccddeeff"
 
-static char root[64];
-static char said[4096];
+static char *root;
 static es_config_t *config;
 static es_error_t error;
-
-static void
-remember(void *data, es_log_level_t level, const char *text)
-{
-    size_t len = strlen(said);
-
-    (void) data;
-    (void) level;
-    snprintf(said + len, sizeof(said) - len, "%s\n", text);
-}
 
 static void
 file_of(const char *path, const void *content, size_t size)
@@ -66,29 +52,18 @@ static const char *const variables[] = {
 static int
 begin(void **state)
 {
-    const es_log_t log = {remember, NULL};
     const es_server_t server = {"1.2.3", "/etc/nginx /etc/nginx/nginx.conf"};
 
     (void) state;
     for (size_t i = 0; i < UNIT_COUNT(variables); i++) {
         unsetenv(variables[i]);
     }
-    strcpy(root, "/tmp/edgespan-unit-XXXXXX");
-    assert_non_null(mkdtemp(root));
-    said[0] = '\0';
-    config = es_config_create("nginx", &log);
+    root = unit_directory();
+    unit_said[0] = '\0';
+    config = es_config_create("nginx", &unit_log);
     assert_non_null(config);
     assert_true(es_config_server(config, &server, &error));
     return 0;
-}
-
-static int
-remove_one(const char *path, const struct stat *status, int type, struct FTW *ftw)
-{
-    (void) status;
-    (void) type;
-    (void) ftw;
-    return remove(path);
 }
 
 static int
@@ -96,7 +71,8 @@ end(void **state)
 {
     (void) state;
     es_config_destroy(config);
-    return nftw(root, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    unit_directory_remove(root);
+    return 0;
 }
 
 static const es_resource_attribute_t *
@@ -296,6 +272,8 @@ containers(void **state)
 static void
 kubernetes(void **state)
 {
+    char path[256];
+
     (void) state;
     file("/proc/self/mountinfo",
          "1 2 8:1 /var/lib/kubelet/pods/" POD "/etc-hosts /etc/hosts rw - ext4 x\n"
@@ -334,8 +312,8 @@ kubernetes(void **state)
     is("k8s.pod.name", "first");
 
     setenv("POD_NAMESPACE", "", 1); /* empty is unset */
-    snprintf(said, sizeof(said), "%s/etc/podinfo/namespace", root);
-    assert_int_equal(unlink(said), 0);
+    snprintf(path, sizeof(path), "%s/etc/podinfo/namespace", root);
+    assert_int_equal(unlink(path), 0);
     es_detect(config, root);
     is("k8s.namespace.name", "other");
 }
@@ -448,8 +426,9 @@ many_attributes(void **state)
     }
     setenv("OTEL_RESOURCE_ATTRIBUTES", text, 1);
     assert_true(es_config_finish(config, 1, &error));
-    assert_non_null(strstr(said, "OTEL_RESOURCE_ATTRIBUTES is cut short: more than 128 resource "
-                                 "attributes"));
+    assert_non_null(strstr(unit_said,
+                           "OTEL_RESOURCE_ATTRIBUTES is cut short: more than 128 resource "
+                           "attributes"));
     assert_string_equal(packed("k127"), "v");
     assert_string_equal(packed("webengine.name"), "nginx");
 }
@@ -466,7 +445,7 @@ long_name(void **state)
     setenv("OTEL_SERVICE_NAME", name, 1);
     assert_true(es_config_finish(config, 1, &error));
     assert_string_equal(packed("service.name"), "unknown_service:nginx");
-    assert_non_null(strstr(said, "OTEL_SERVICE_NAME is ignored: a service name has 1 to 255"));
+    assert_non_null(strstr(unit_said, "OTEL_SERVICE_NAME is ignored: a service name has 1 to 255"));
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)

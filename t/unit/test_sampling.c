@@ -12,17 +12,11 @@ static es_config_t *config;
 static char arena[65536];
 static size_t arena_used;
 
-static void
-silent(void *data, es_log_level_t level, const char *text)
-{
-    (void) data, (void) level, (void) text;
-}
-
 static int
 setup(void **state)
 {
     (void) state;
-    config = es_config_create("unit", &(es_log_t){.write = silent});
+    config = es_config_create("unit", &unit_log);
     return config == NULL;
 }
 

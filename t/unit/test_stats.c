@@ -84,14 +84,14 @@ decide(es_trace_t *trace, const es_sampling_t *sampling)
 static void
 decisions(void **state)
 {
-    void *stats = area(es_stats_area_size());
+    void *stats = unit_area(es_stats_area_size());
     server_t server = configure(stats, NULL);
     es_provider_t *provider;
     es_error_t error;
     es_trace_t trace;
 
     (void) state;
-    assert_true(es_provider_start(&provider, server.generation, &silent, &error));
+    assert_true(es_provider_start(&provider, server.generation, &unit_log, &error));
 
     static const es_sampling_t nothing;
     static const es_sampling_t all = {.given = ES_GIVEN_RATE};
@@ -150,7 +150,7 @@ decisions(void **state)
 static void
 queued(void **state)
 {
-    void *stats = area(es_stats_area_size());
+    void *stats = unit_area(es_stats_area_size());
     server_t server = configure(stats, "http://127.0.0.1:4318"), reloaded;
     es_stripe_t *stripe = &((es_stats_t *) stats)->stripes[0];
     es_provider_t provider = {.generation = server.generation, .stripe = stripe};
@@ -190,7 +190,7 @@ queued(void **state)
 static void
 another_layout(void **state)
 {
-    es_stats_t *stats = area(es_stats_area_size());
+    es_stats_t *stats = unit_area(es_stats_area_size());
     server_t server;
     es_generation_t *generation;
     es_error_t error;

@@ -58,7 +58,7 @@ page(const server_t *server, es_status_format_t format)
 static void
 pages(void **state)
 {
-    void *stats = area(es_stats_area_size());
+    void *stats = unit_area(es_stats_area_size());
     server_t server = configure(stats, "http://user:hunter2@127.0.0.1:4318/tr\xe4"
                                        "ces\n?api-key=hunter2");
     es_exporter_stats_t *exporter = &((es_stats_t *) stats)->exporters[0];

@@ -116,6 +116,49 @@ unit_free(es_str_t s)
     free((void *) (uintptr_t) s.data);
 }
 
+/* ---------------------------------------------------- a configuration --- */
+
+/* What was logged since it was emptied, a line each: "warn: ...". */
+static char unit_said[16384];
+
+static inline void
+unit_remember(void *data, es_log_level_t level, const char *text)
+{
+    static const char *const levels[] = {"error", "warn", "notice", "info"};
+    size_t len = strlen(unit_said);
+
+    (void) data;
+    snprintf(unit_said + len, sizeof(unit_said) - len, "%s: %s\n", levels[level], text);
+}
+
+static const es_log_t unit_log = {unit_remember, NULL};
+
+static inline void
+unit_is_said(const char *words)
+{
+    if (strstr(unit_said, words) == NULL) {
+        fail_msg("\"%s\" is not in \"%s\"", words, unit_said);
+    }
+}
+
+static inline void
+unit_is_not_said(const char *words)
+{
+    if (strstr(unit_said, words) != NULL) {
+        fail_msg("\"%s\" is in \"%s\"", words, unit_said);
+    }
+}
+
+/* As a server maps it for the queue and the statistics. */
+static inline void *
+unit_area(size_t size)
+{
+    void *memory = aligned_alloc(64, (size + 63) & ~(size_t) 63);
+
+    assert_non_null(memory);
+    return memset(memory, 0, size);
+}
+
 /* -------------------------------------------------------------- UTF-8 --- */
 
 /* The code point at s, by the bit patterns of RFC 3629 and then its ranges; the

@@ -10,36 +10,17 @@
 
 #include <jansson.h>
 
-static inline void
-ignore(void *data, es_log_level_t level, const char *text)
-{
-    (void) data;
-    (void) level;
-    (void) text;
-}
-
-static const es_log_t silent = {.write = ignore};
-
 typedef struct server {
     es_config_t *config;
     void *queue_area, *stats_area;
     es_generation_t *generation;
 } server_t;
 
-static inline void *
-area(size_t size)
-{
-    void *memory = aligned_alloc(64, (size + 63) & ~(size_t) 63);
-
-    assert_non_null(memory);
-    return memset(memory, 0, size);
-}
-
 /* A generation that counts in `stats_area`; `endpoint` NULL: it exports nothing. */
 static inline server_t
 configure(void *stats_area, const char *endpoint)
 {
-    server_t server = {.config = es_config_create("unit", &silent), .stats_area = stats_area};
+    server_t server = {.config = es_config_create("unit", &unit_log), .stats_area = stats_area};
     es_exporter_config_t *exporter;
     es_error_t error;
 
@@ -51,7 +32,7 @@ configure(void *stats_area, const char *endpoint)
         assert_true(es_exporter_finish(exporter, &error));
     }
     assert_true(es_config_finish(server.config, 1, &error));
-    server.queue_area = area(es_queue_area_size(server.config));
+    server.queue_area = unit_area(es_queue_area_size(server.config));
     assert_true(es_generation_create(&server.generation, server.config, server.queue_area,
                                      stats_area, &error));
     return server;
