@@ -2,133 +2,11 @@
 
 #define _GNU_SOURCE /* nftw */
 
-#include "unit.h"
+#include "unit_config.h"
 
-#include "es_config.h"
 #include "es_protocol.h"
 
-#include <fcntl.h>
-#include <ftw.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#define CERTIFICATE "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
-#define KEY "-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----\n"
-#define URL "https://collector.example/v1/traces"
-
-static char root[64];
-static char said[8192];
-static es_config_t *config;
-
-static void
-remember(void *data, es_log_level_t level, const char *text)
-{
-    static const char *const levels[] = {"error", "warn", "notice", "info"};
-    size_t len = strlen(said);
-
-    (void) data;
-    snprintf(said + len, sizeof(said) - len, "%s: %s\n", levels[level], text);
-}
-
-static const char *
-file(const char *name, const void *content, size_t size)
-{
-    static char path[128];
-    int fd;
-
-    snprintf(path, sizeof(path), "%s/%s", root, name);
-    fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    assert_true(fd >= 0);
-    assert_int_equal(write(fd, content, size), size);
-    close(fd);
-    return path;
-}
-
-static int
-begin(void **state)
-{
-    const es_log_t log = {remember, NULL};
-    es_error_t error;
-
-    (void) state;
-    strcpy(root, "/tmp/edgespan-unit-XXXXXX");
-    assert_non_null(mkdtemp(root));
-    said[0] = '\0';
-    config = es_config_create("test", &log);
-    assert_non_null(config);
-    assert_true(es_config_directory(config, es_cstr(root), &error));
-    return 0;
-}
-
-static int
-remove_one(const char *path, const struct stat *status, int type, struct FTW *ftw)
-{
-    (void) status;
-    (void) type;
-    (void) ftw;
-    return remove(path);
-}
-
-static int
-end(void **state)
-{
-    (void) state;
-    es_config_destroy(config);
-    return nftw(root, remove_one, 8, FTW_DEPTH | FTW_PHYS);
-}
-
-/* "name=value" pairs, then NULL. Returns NULL and fills `why` where one of them
- * or the whole is refused. */
-static es_error_t why;
-
-static es_exporter_config_t *
-exporter(const char *first, ...)
-{
-    es_exporter_config_t *made;
-    va_list args;
-    bool ok;
-
-    if (!es_config_exporter(config, &made, &why)) {
-        return NULL;
-    }
-    va_start(args, first);
-    ok = true;
-    for (const char *pair = first; ok && pair != NULL; pair = va_arg(args, const char *)) {
-        const char *equals = strchr(pair, '=');
-
-        ok = es_exporter_option(made, es_str(pair, (size_t) (equals - pair)), es_cstr(equals + 1),
-                                &why);
-    }
-    va_end(args);
-    return ok && es_exporter_finish(made, &why) ? made : NULL;
-}
-
-/* Every test has room for four exporters. */
-static void
-again(void)
-{
-    end(NULL);
-    begin(NULL);
-}
-
-#define refused(words, ...)                                       \
-    do {                                                          \
-        again();                                                  \
-        assert_null(exporter(__VA_ARGS__, NULL));                 \
-        if (strstr(why.text, words) == NULL) {                    \
-            fail_msg("\"%s\" is not in \"%s\"", words, why.text); \
-        }                                                         \
-    } while (0)
-
-static void
-is_said(const char *words)
-{
-    if (strstr(said, words) == NULL) {
-        fail_msg("\"%s\" is not in \"%s\"", words, said);
-    }
-}
-
-/* --------------------------------------------------------------- options --- */
+/* ------------------------------------------------------------ options --- */
 
 static void
 values(void **state)
@@ -143,7 +21,7 @@ values(void **state)
     assert_null(e->spool);
     assert_int_equal(e->spool_max, 64 << 20);
     assert_false(e->batch_size_given);
-    assert_string_equal(said,
+    assert_string_equal(unit_said,
                         "notice: endpoint \"" URL "\": spans go to " URL " as http/protobuf\n");
 
     e = exporter("endpoint=" URL, "compression=gzip", "batch_size=7", "spool=a", "spool_max=1t",
@@ -193,7 +71,7 @@ several_endpoints(void **state)
     refused("protocol file takes one endpoint", "endpoint=file:///x", "endpoint=file:///y");
 }
 
-/* ------------------------------------------------------------- endpoints --- */
+/* ---------------------------------------------------------- endpoints --- */
 
 /* An endpoint of a protocol that this build does not speak is refused by name. */
 static void
@@ -224,7 +102,7 @@ means(const char *endpoint, const char *protocol, const char *url, const char *u
     } else {
         assert_null(e->targets[0].unix_socket);
     }
-    is_said(protocol);
+    unit_is_said(protocol);
 }
 
 static void
@@ -320,15 +198,16 @@ secrets_of_endpoints(void **state)
         es_exporter_config_t *e;
 
         again();
-        said[0] = '\0';
+        unit_said[0] = '\0';
         e = exporter(good[i], NULL);
-        if (e == NULL || strstr(e->targets[0].name, "s3") != NULL || strstr(said, "s3") != NULL) {
-            fail_msg("%s: %s, %s", good[i], e != NULL ? e->targets[0].name : why.text, said);
+        if (e == NULL || strstr(e->targets[0].name, "s3") != NULL
+            || strstr(unit_said, "s3") != NULL) {
+            fail_msg("%s: %s, %s", good[i], e != NULL ? e->targets[0].name : why.text, unit_said);
         }
     }
     for (size_t i = 0; i < UNIT_COUNT(bad); i++) {
         refused("endpoint \"", bad[i]);
-        if (strstr(why.text, "s3") != NULL || strstr(said, "s3") != NULL) {
+        if (strstr(why.text, "s3") != NULL || strstr(unit_said, "s3") != NULL) {
             fail_msg("%s: %s", bad[i], why.text);
         }
     }
@@ -371,7 +250,7 @@ any_endpoint(void **state)
         }
         exact = unit_exact(es_cstr(text));
         es_endpoint_is_url(exact);
-        said[0] = '\0';
+        unit_said[0] = '\0';
         assert_true(es_config_exporter(config, &made, &why));
         if (es_exporter_option(made, ES_STR("endpoint"), exact, &why)
             && (protocol == NULL
@@ -398,218 +277,12 @@ any_endpoint(void **state)
     }
 }
 
-/* ----------------------------------------------------------------- files --- */
-
-static void
-certificates(void **state)
-{
-    es_exporter_config_t *e;
-    char big[128];
-    static char much[(1 << 20) + 1];
-
-    (void) state;
-    file("ca.pem", CERTIFICATE, sizeof(CERTIFICATE) - 1);
-    file("key.pem", KEY, sizeof(KEY) - 1);
-    e = exporter("endpoint=" URL, "trusted_certificate=ca.pem", "client_certificate=ca.pem",
-                 "client_certificate_key=key.pem", NULL);
-    assert_non_null(e);
-    assert_memory_equal(e->tls.trusted_certificate.data, CERTIFICATE, sizeof(CERTIFICATE) - 1);
-    assert_int_equal(e->tls.client_certificate.size, sizeof(CERTIFICATE) - 1);
-    assert_memory_equal(e->tls.client_certificate_key.data, KEY, sizeof(KEY) - 1);
-    assert_null(strstr(said, "warn"));
-
-    assert_non_null(exporter("endpoint=http://h:4318", "trusted_certificate=ca.pem", NULL));
-    is_said("warn: \"trusted_certificate\" has no effect: http://h:4318/v1/traces is not reached "
-            "by https://");
-    assert_non_null(exporter("endpoint=" URL, "ssl_verify=off", NULL));
-    is_said("warn: \"ssl_verify off\"");
-
-#define refused_file(words, content, option)                                                      \
-    do {                                                                                          \
-        char line[256];                                                                           \
-        again();                                                                                  \
-        file("ca.pem", CERTIFICATE, sizeof(CERTIFICATE) - 1);                                     \
-        snprintf(line, sizeof(line), option "%s", file("bad.pem", content, sizeof(content) - 1)); \
-        assert_null(exporter("endpoint=" URL, line, NULL));                                       \
-        if (strstr(why.text, words) == NULL) {                                                    \
-            fail_msg("\"%s\" is not in \"%s\"", words, why.text);                                 \
-        }                                                                                         \
-    } while (0)
-
-    refused_file("bad.pem holds no certificate in PEM form", KEY, "trusted_certificate=");
-    refused_file("bad.pem holds no certificate in PEM form", "", "client_certificate=");
-    refused_file("bad.pem holds no private key in PEM form (\"-----BEGIN PRIVATE KEY-----\")",
-                 CERTIFICATE, "client_certificate_key=");
-    refused_file("bad.pem is encrypted: a key without a passphrase is needed",
-                 "-----BEGIN ENCRYPTED PRIVATE KEY-----\n", "client_certificate_key=");
-    refused_file("bad.pem is encrypted",
-                 "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n",
-                 "client_certificate_key=");
-    refused_file("\"client_certificate\" and \"client_certificate_key\" go together",
-                 "\r\n-----BEGIN EC PRIVATE KEY-----\r\n", "client_certificate_key=");
-
-    refused("\"trusted_certificate\": /nonexistent/ca.pem cannot be read: No such file",
-            "endpoint=" URL, "trusted_certificate=/nonexistent/ca.pem");
-    refused("is no regular file", "endpoint=" URL, "trusted_certificate=/");
-    refused("\"ssl_verify\" is not possible with protocol file", "endpoint=file:///x",
-            "ssl_verify=off");
-    again();
-    snprintf(big, sizeof(big), "trusted_certificate=%s", file("big.pem", much, sizeof(much)));
-    assert_null(exporter("endpoint=" URL, big, NULL));
-    assert_non_null(strstr(why.text, "big.pem is larger than 1048576 bytes"));
-}
-
-static bool
-header_from(const char *content, size_t size)
-{
-    es_exporter_config_t *e;
-
-    file("token", content, size);
-    assert_true(es_config_exporter(config, &e, &why));
-    if (!es_exporter_header_file(e, ES_STR("Authorization"), ES_STR("token"), &why)) {
-        return false;
-    }
-    snprintf(said, sizeof(said), "%s", e->headers[0]);
-    return true;
-}
-
-static void
-header_files(void **state)
-{
-    es_exporter_config_t *e;
-
-    (void) state;
-    assert_true(header_from("Bearer s3cret\n", 14));
-    assert_string_equal(said, "Authorization: Bearer s3cret");
-    assert_true(header_from("s3cret\r\n", 8));
-    assert_string_equal(said, "Authorization: s3cret");
-    assert_true(header_from("s3cret", 6));
-    assert_string_equal(said, "Authorization: s3cret");
-
-    again();
-    assert_false(header_from("s3cret\nmore\n", 12));
-    assert_non_null(strstr(why.text, "header_file \"Authorization\": "));
-    assert_non_null(strstr(why.text, "/token is to hold one line"));
-    assert_null(strstr(why.text, "s3cret"));
-    assert_false(header_from("\n", 1));
-    assert_false(header_from("s3cret\0x", 8));
-
-    again();
-    assert_true(es_config_exporter(config, &e, &why));
-    assert_false(es_exporter_header_file(e, ES_STR("A"), ES_STR("none"), &why));
-    assert_non_null(strstr(why.text, "/none cannot be read: No such file or directory"));
-}
-
-/* ----------------------------------------------------------- directories --- */
-
-static void
-directories(void **state)
-{
-    char path[128];
-    struct stat status;
-    uid_t uid = geteuid() == 0 ? 65534 : geteuid();
-
-    (void) state;
-    assert_string_equal(exporter("endpoint=" URL, "spool=/a/b//", NULL)->spool, "/a/b");
-    again();
-
-    snprintf(path, sizeof(path), "%s/spool", root);
-    assert_string_equal(exporter("endpoint=" URL, "spool=spool/", NULL)->spool, path);
-    assert_true(es_config_directories(config, uid, (gid_t) -1, &why));
-    assert_int_equal(stat(path, &status), 0);
-    assert_int_equal(status.st_mode & 07777, 0700);
-    assert_int_equal(status.st_uid, uid);
-    assert_true(es_config_directories(config, uid, (gid_t) -1, &why)); /* a reload */
-
-    assert_null(exporter("endpoint=" URL, "spool=spool", NULL));
-    assert_non_null(strstr(why.text, "two exporters with the \"spool\" "));
-
-    again();
-    snprintf(path, sizeof(path), "%s/other", root);
-    assert_int_equal(symlink("spool", path), 0);
-    assert_non_null(exporter("endpoint=" URL, "spool=spool", NULL));
-    assert_non_null(exporter("endpoint=" URL, "spool=other", NULL));
-    assert_false(es_config_directories(config, uid, (gid_t) -1, &why));
-    assert_non_null(strstr(why.text, "is the directory of another exporter"));
-
-    again();
-    file("plain", "", 0);
-    assert_non_null(exporter("endpoint=" URL, "spool=plain", NULL));
-    assert_false(es_config_directories(config, uid, (gid_t) -1, &why));
-    assert_non_null(strstr(why.text, "/plain is no directory"));
-
-    again();
-    assert_non_null(exporter("endpoint=" URL, "spool=no/parent", NULL));
-    assert_false(es_config_directories(config, uid, (gid_t) -1, &why));
-    assert_non_null(strstr(why.text, "/no/parent cannot be made: No such file or directory"));
-}
-
-/* "spool /var" would hand the directory of everybody to the server's user. */
-static void
-directories_of_others(void **state)
-{
-    char path[128];
-    struct stat status;
-
-    (void) state;
-    if (geteuid() != 0) {
-        return;
-    }
-    snprintf(path, sizeof(path), "%s/spool", root);
-    assert_int_equal(mkdir(path, 0755), 0);
-    assert_non_null(exporter("endpoint=" URL, "spool=spool", NULL));
-    file("spool/x", "", 0);
-    assert_false(es_config_directories(config, 65534, 65534, &why));
-    assert_non_null(strstr(why.text, "is not empty and belongs to user id 0"));
-    assert_int_equal(stat(path, &status), 0);
-    assert_int_equal(status.st_uid, 0);
-
-    strcat(path, "/x");
-    assert_int_equal(unlink(path), 0);
-    assert_true(es_config_directories(config, 65534, 65534, &why));
-    path[strlen(path) - 2] = '\0';
-    assert_int_equal(stat(path, &status), 0);
-    assert_int_equal(status.st_uid, 65534);
-    assert_int_equal(status.st_mode & 07777, 0700);
-}
-
-/* Who may write to the parent does not choose what root gives away. */
-static void
-linked_directory(void **state)
-{
-    char path[128], link[128];
-    struct stat status;
-
-    (void) state;
-    if (geteuid() != 0) {
-        return;
-    }
-    snprintf(path, sizeof(path), "%s/roots", root);
-    snprintf(link, sizeof(link), "%s/spool", root);
-    assert_int_equal(mkdir(path, 0700), 0);
-    assert_int_equal(symlink(path, link), 0);
-    assert_non_null(exporter("endpoint=" URL, "spool=spool", NULL));
-    assert_false(es_config_directories(config, 65534, 65534, &why));
-    assert_non_null(strstr(why.text, "is a link to a directory of user id 0"));
-    assert_int_equal(stat(path, &status), 0);
-    assert_int_equal(status.st_uid, 0);
-
-    /* What is his already may be linked to. */
-    assert_int_equal(chown(path, 65534, 65534), 0);
-    assert_true(es_config_directories(config, 65534, 65534, &why));
-}
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
-
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(values),           TEST(several_endpoints), TEST(inference),
-        TEST(unix_sockets),     TEST(addresses),         TEST(secrets_of_endpoints),
-        TEST(grpc_has_no_path), TEST(any_endpoint),      TEST(certificates),
-        TEST(header_files),     TEST(directories),       TEST(directories_of_others),
-        TEST(linked_directory),
+        TEST(values),    TEST(several_endpoints),    TEST(inference),        TEST(unix_sockets),
+        TEST(addresses), TEST(secrets_of_endpoints), TEST(grpc_has_no_path), TEST(any_endpoint),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
