@@ -153,7 +153,8 @@ void es_trace_leave(es_trace_t *trace);
 void es_trace_redirected(es_trace_t *trace);
 
 /* Fixes the decision and counts it: call before it is shown outside, and when
- * the request ends. */
+ * the request ends. Here the place's limit is asked, and `ot=th` is written into the
+ * tracestate or taken out (OpenTelemetry, "TraceState: Probability Sampling"). */
 void es_trace_seal(es_trace_t *trace);
 
 static inline bool
@@ -202,7 +203,9 @@ bool es_trace_removes(const es_trace_t *trace, es_str_t name);
  * is to be kept from upstreams wherever the client is not believed. */
 bool es_is_context_header(es_str_t name);
 
-/* The header that tells the client; `text` is of ES_RESPONSE_TEXT bytes. */
+/* The header that tells the client: traceresponse of W3C Trace Context level 2, or the
+ * metric "trace" of Server-Timing, which took its place in the drafts of level 3.
+ * `text` is of ES_RESPONSE_TEXT bytes. */
 #define ES_RESPONSE_TEXT 80
 es_header_t es_trace_response(const es_trace_t *trace, es_response_header_t kind,
                               char text[ES_RESPONSE_TEXT]);
@@ -214,7 +217,7 @@ typedef struct es_attribute {
     es_str_t value;
 } es_attribute_t;
 
-/* The members of the caller's baggage one by one, decoded (U+FFFD for control
+/* The members of the caller's baggage (W3C Baggage) one by one, percent-decoded (U+FFFD for control
  * characters and what is no UTF-8); *at is 0 at first. One key may come again: then
  * the last counts. False: no more. */
 bool es_trace_baggage_next(const es_trace_t *trace, size_t *at, es_attribute_t *member);
