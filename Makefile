@@ -191,8 +191,13 @@ FUZZERS = $(addprefix $(BUILD)/fuzz_,$(FUZZ))
 # The newest that there is.
 CLANG = $(lastword $(shell IFS=:; ls $$PATH 2> /dev/null | grep -xE 'clang(-[0-9]+)?' | sort -V))
 
+# Debian has what sanitizers link to in a package of its own.
+CLANG_RUNTIME = $(wildcard $(shell $(CLANG) -print-resource-dir 2> /dev/null)/lib/*/libclang_rt.fuzzer*.a)
+CLANG_PACKAGES = $(if $(CLANG),,clang) \
+	$(if $(CLANG_RUNTIME),,$(patsubst clang%,libclang-rt%-dev,$(or $(CLANG),clang)))
+
 fuzz:
-	$(MAKE) deps EXTRA='$(if $(CLANG),,clang)'
+	$(MAKE) deps EXTRA='$(strip $(CLANG_PACKAGES))'
 	$(MAKE) fuzzers BUILD=$(BUILD)/fuzz CC='$$(or $$(CLANG),$$(error clang is missing))' \
 	    SANITIZE=fuzzer-no-link,address,undefined
 	@perl t/fuzz/fuzz.pl $(BUILD)/fuzz $(FUZZ_SECONDS) $(FUZZ)
