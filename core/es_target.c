@@ -49,10 +49,11 @@ static void
 adapt(const es_sample_target_t *target, es_target_state_t *state, double load)
 {
     double now = get_probability(target, state), right = target->per_second / load;
+    bool known = atomic_load_explicit(&state->probability, memory_order_relaxed) != 0;
     bool step;
 
     right = right < target->min ? target->min : right > target->max ? target->max : right;
-    step = right > now * STEP || right < now / STEP;
+    step = !known || right > now * STEP || right < now / STEP;
 
     /* The window of a step is partly of the load before it: the one behind it
      * tells. */

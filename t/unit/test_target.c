@@ -94,6 +94,17 @@ steps(void **state)
 }
 
 /* Wherever in a window the step is, up and down. */
+/* A load of less than twice the target is no step from the maximum, but what was
+ * never measured is not smoothed. */
+static void
+start(void **state)
+{
+    simulation_t s = simulation(50, 0, 1);
+
+    (void) state;
+    assert_in_range(curve(&s, 90, 10, 50.0 / 90), 1, 3);
+}
+
 static void
 every_phase(void **state)
 {
@@ -246,9 +257,9 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(steps),     cmocka_unit_test(every_phase), cmocka_unit_test(few),
-        cmocka_unit_test(bounds),    cmocka_unit_test(pauses),      cmocka_unit_test(precision),
-        cmocka_unit_test(processes),
+        cmocka_unit_test(steps),     cmocka_unit_test(start),     cmocka_unit_test(every_phase),
+        cmocka_unit_test(few),       cmocka_unit_test(bounds),    cmocka_unit_test(pauses),
+        cmocka_unit_test(precision), cmocka_unit_test(processes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
