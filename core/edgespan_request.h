@@ -196,12 +196,9 @@ unsigned es_trace_inject(const es_trace_t *trace, const uint8_t span_id[ES_SPAN_
                          es_header_t headers[ES_INJECT_MAX]);
 
 /* Is a header of the client to be kept from upstreams, because ours takes its place
- * or because the client is not believed? For a trace that is joined. */
+ * or because the client is not believed? For a trace that is joined, or for NULL: a
+ * client that is not believed where nothing is traced. */
 bool es_trace_removes(const es_trace_t *trace, es_str_t name);
-
-/* Is this a header of any context format, also of those that are not configured? It
- * is to be kept from upstreams wherever the client is not believed. */
-bool es_is_context_header(es_str_t name);
 
 /* The header that tells the client: traceresponse of W3C Trace Context level 2, or the
  * metric "trace" of Server-Timing, which took its place in the drafts of level 3.

@@ -67,11 +67,12 @@ es_is_context_header(es_str_t name)
 bool
 es_trace_removes(const es_trace_t *trace, es_str_t name)
 {
-    const es_fields_t *fields = &trace->propagation->fields;
+    const es_fields_t *fields;
 
-    if (trace->trust != ES_TRUST_ON) {
+    if (trace == NULL || trace->trust != ES_TRUST_ON) {
         return es_is_context_header(name);
     }
+    fields = &trace->propagation->fields;
     if (!es_fields_may_have(fields, name)) {
         return false;
     }

@@ -67,6 +67,9 @@ extern const unsigned es_propagators_count;
 
 es_str_t es_field_name(es_field_t field);
 
+/* Is this a header of any context format, also of those that are not configured? */
+bool es_is_context_header(es_str_t name);
+
 /* The header of this name; ES_FIELDS: none of ours. Without case. */
 es_field_t es_field_find(es_str_t name);
 

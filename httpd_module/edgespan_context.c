@@ -44,13 +44,6 @@ edgespan_trust(request_rec *r)
 
 /* ------------------------------------------------------------- removing --- */
 
-static bool
-is_removed(const es_trace_t *trace, const char *name)
-{
-    return trace != NULL ? es_trace_removes(trace, es_cstr(name))
-                         : es_is_context_header(es_cstr(name));
-}
-
 /* NULL: those of all formats. The table stays the same, because others share it. It
  * is built anew: to take out one by one would take the square of their number. */
 static void
@@ -60,7 +53,7 @@ remove_headers(request_rec *r, const es_trace_t *trace)
     int i;
 
     for (i = 0; i < headers->nelts; i++) {
-        if (is_removed(trace, APR_ARRAY_IDX(headers, i, apr_table_entry_t).key)) {
+        if (es_trace_removes(trace, es_cstr(APR_ARRAY_IDX(headers, i, apr_table_entry_t).key))) {
             break;
         }
     }
@@ -72,7 +65,7 @@ remove_headers(request_rec *r, const es_trace_t *trace)
     for (i = 0; i < headers->nelts; i++) {
         const apr_table_entry_t *header = &APR_ARRAY_IDX(headers, i, apr_table_entry_t);
 
-        if (!is_removed(trace, header->key)) {
+        if (!es_trace_removes(trace, es_cstr(header->key))) {
             apr_table_addn(r->headers_in, header->key, header->val);
         }
     }

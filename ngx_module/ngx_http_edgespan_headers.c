@@ -133,37 +133,13 @@ ngx_http_edgespan_inject(ngx_http_request_t *r, ngx_http_edgespan_ctx_t *ctx)
 ngx_int_t
 ngx_http_edgespan_strip(ngx_http_request_t *r)
 {
-    ngx_uint_t        i;
-    ngx_list_part_t  *part;
-    ngx_table_elt_t  *header;
-
-    if (r->headers_in.headers.last == NULL) {
+    if (r->headers_in.headers.last == NULL
+        || ngx_http_edgespan_find(r, NULL, NULL, 0, NULL) == 0)
+    {
         return NGX_OK;
     }
 
-    for (part = &r->headers_in.headers.part; part; part = part->next) {
-        header = part->elts;
-
-        for (i = 0; i < part->nelts; i++) {
-            if (es_is_context_header(ngx_http_edgespan_str(&header[i].key))) {
-                return ngx_http_edgespan_copy_list(r, NULL, 0);
-            }
-        }
-    }
-
-    return NGX_OK;
-}
-
-
-static ngx_uint_t
-ngx_http_edgespan_removes(es_trace_t *trace, ngx_table_elt_t *header)
-{
-    es_str_t  name;
-
-    name = ngx_http_edgespan_str(&header->key);
-
-    return trace != NULL ? es_trace_removes(trace, name)
-                         : es_is_context_header(name);
+    return ngx_http_edgespan_copy_list(r, NULL, 0);
 }
 
 
@@ -184,7 +160,9 @@ ngx_http_edgespan_find(ngx_http_request_t *r, es_trace_t *trace,
 
         for (i = 0; i < part->nelts; i++) {
 
-            if (!ngx_http_edgespan_removes(trace, &header[i])) {
+            if (!es_trace_removes(trace,
+                                  ngx_http_edgespan_str(&header[i].key)))
+            {
                 continue;
             }
 
@@ -243,7 +221,9 @@ ngx_http_edgespan_copy_list(ngx_http_request_t *r, es_trace_t *trace,
         header = part->elts;
 
         for (i = 0; i < part->nelts; i++) {
-            if (ngx_http_edgespan_removes(trace, &header[i])) {
+            if (es_trace_removes(trace,
+                                 ngx_http_edgespan_str(&header[i].key)))
+            {
                 continue;
             }
 

@@ -4,6 +4,7 @@
 #include "fuzz.h"
 
 #include "es_http.h"
+#include "es_propagator.h"
 
 static void
 host(es_str_t authority)

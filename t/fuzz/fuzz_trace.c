@@ -8,6 +8,7 @@
 
 #include "es_clock.h"
 #include "es_context.h"
+#include "es_propagator.h"
 #include "es_sampler.h"
 #include "es_tracestate.h"
 
