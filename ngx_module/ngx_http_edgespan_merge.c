@@ -186,6 +186,7 @@ ngx_http_edgespan_create_loc_conf(ngx_conf_t *cf)
      * set by ngx_pcalloc():
      *
      *     lcf->sampling = { 0 };
+     *     lcf->sample_rate = NULL;
      *     lcf->baggage_attrs = { NULL, 0 };
      *     lcf->span_name = NULL;
      *     lcf->attrs = NULL;
@@ -193,7 +194,6 @@ ngx_http_edgespan_create_loc_conf(ngx_conf_t *cf)
      */
 
     lcf->trace = NGX_CONF_UNSET_PTR;
-    lcf->sample_rate = NGX_CONF_UNSET_PTR;
     lcf->context = NGX_CONF_UNSET_UINT;
     lcf->response_header = NGX_CONF_UNSET_UINT;
     lcf->upstream_span = NGX_CONF_UNSET;
@@ -261,6 +261,8 @@ ngx_http_edgespan_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_http_edgespan_loc_conf_t *prev = parent;
     ngx_http_edgespan_loc_conf_t *conf = child;
 
+    ngx_uint_t  own_rate;
+
     ngx_conf_merge_ptr_value(conf->trace, prev->trace, NULL);
     ngx_conf_merge_value(conf->upstream_span, prev->upstream_span, 1);
 
@@ -270,17 +272,15 @@ ngx_http_edgespan_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         conf->context = prev->context;
     }
 
-    es_sampling_inherit(&conf->sampling, &prev->sampling);
-
     /* an outer variable counts where an outer rate does */
 
-    if (conf->sample_rate == NGX_CONF_UNSET_PTR
-        && !(conf->sampling.given & ES_GIVEN_RATE))
-    {
-        conf->sample_rate = NULL;
-    }
+    own_rate = conf->sampling.given & ES_GIVEN_RATE;
 
-    ngx_conf_merge_ptr_value(conf->sample_rate, prev->sample_rate, NULL);
+    es_sampling_inherit(&conf->sampling, &prev->sampling);
+
+    if (!own_rate && (conf->sampling.given & ES_GIVEN_RATE)) {
+        conf->sample_rate = prev->sample_rate;
+    }
 
     ngx_conf_merge_uint_value(conf->response_header, prev->response_header,
                               ES_RESPONSE_NONE);

@@ -83,7 +83,6 @@ ngx_http_edgespan_sample_rate(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         text = ES_STR_NONE;
 
     } else {
-        lcf->sample_rate = NULL;
         text = ngx_http_edgespan_str(&value[1]);
     }
 
