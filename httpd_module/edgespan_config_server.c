@@ -143,44 +143,36 @@ edgespan_set_override(cmd_parms *cmd, void *dummy, const char *path)
 
 /* -------------------------------------------------------------- context --- */
 
+typedef bool (*set_words_pt)(es_propagation_t *propagation, const es_str_t *words, unsigned count,
+                             es_error_t *error);
+
 static const char *
-server_words(cmd_parms *cmd, const char *args, apr_array_header_t **words)
+set_words(cmd_parms *cmd, const char *args, set_words_pt set)
 {
     const char *problem = ap_check_cmd_context(cmd, NOT_IN_DIR_CONTEXT);
+    apr_array_header_t *words;
+    es_error_t error;
 
-    return problem != NULL ? problem : edgespan_words(cmd, args, words);
+    if (problem != NULL || (problem = edgespan_words(cmd, args, &words)) != NULL) {
+        return problem;
+    }
+    return set(&server_conf(cmd)->propagation, EDGESPAN_WORDS(words), &error)
+               ? NULL
+               : edgespan_refuse(cmd, &error);
 }
 
 const char *
 edgespan_set_propagators(cmd_parms *cmd, void *dummy, const char *args)
 {
-    apr_array_header_t *words;
-    const char *problem = server_words(cmd, args, &words);
-    es_error_t error;
-
     (void) dummy;
-    if (problem != NULL) {
-        return problem;
-    }
-    return es_propagation_set(&server_conf(cmd)->propagation, EDGESPAN_WORDS(words), &error)
-               ? NULL
-               : edgespan_refuse(cmd, &error);
+    return set_words(cmd, args, es_propagation_set);
 }
 
 const char *
 edgespan_set_baggage_allow(cmd_parms *cmd, void *dummy, const char *args)
 {
-    apr_array_header_t *words;
-    const char *problem = server_words(cmd, args, &words);
-    es_error_t error;
-
     (void) dummy;
-    if (problem != NULL) {
-        return problem;
-    }
-    return es_propagation_allow(&server_conf(cmd)->propagation, EDGESPAN_WORDS(words), &error)
-               ? NULL
-               : edgespan_refuse(cmd, &error);
+    return set_words(cmd, args, es_propagation_allow);
 }
 
 const char *

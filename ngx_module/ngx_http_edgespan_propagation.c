@@ -7,16 +7,19 @@
 #include "ngx_http_edgespan.h"
 
 
-char *
-ngx_http_edgespan_propagators(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
-{
-    ngx_http_edgespan_srv_conf_t *scf = conf;
+typedef bool (*ngx_http_edgespan_propagation_pt)(es_propagation_t *propagation,
+    const es_str_t *words, unsigned count, es_error_t *error);
 
+
+static char *
+ngx_http_edgespan_set_propagation(ngx_conf_t *cf, es_propagation_t *propagation,
+    ngx_uint_t given, ngx_http_edgespan_propagation_pt set)
+{
     es_str_t    *words;
     unsigned     count;
     es_error_t   error;
 
-    if (scf->propagation.given) {
+    if (given) {
         return "is duplicate";
     }
 
@@ -25,7 +28,7 @@ ngx_http_edgespan_propagators(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_ERROR;
     }
 
-    if (!es_propagation_set(&scf->propagation, words, count, &error)) {
+    if (!set(propagation, words, count, &error)) {
         return ngx_http_edgespan_refuse(cf, &error);
     }
 
@@ -34,28 +37,24 @@ ngx_http_edgespan_propagators(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
 
 char *
+ngx_http_edgespan_propagators(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_edgespan_srv_conf_t *scf = conf;
+
+    return ngx_http_edgespan_set_propagation(cf, &scf->propagation,
+                                             scf->propagation.given,
+                                             es_propagation_set);
+}
+
+
+char *
 ngx_http_edgespan_baggage_allow(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_edgespan_srv_conf_t *scf = conf;
 
-    es_str_t    *words;
-    unsigned     count;
-    es_error_t   error;
-
-    if (scf->propagation.allow_given) {
-        return "is duplicate";
-    }
-
-    words = ngx_http_edgespan_words(cf, &count);
-    if (words == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    if (!es_propagation_allow(&scf->propagation, words, count, &error)) {
-        return ngx_http_edgespan_refuse(cf, &error);
-    }
-
-    return NGX_CONF_OK;
+    return ngx_http_edgespan_set_propagation(cf, &scf->propagation,
+                                             scf->propagation.allow_given,
+                                             es_propagation_allow);
 }
 
 
