@@ -47,9 +47,8 @@ es_tracestate_valid(es_str_t value, unsigned *members)
 
     /* The specification lets us drop a bad member or the whole header; its test
      * suite demands the whole header. */
-    for (;;) {
-        size_t comma = es_str_find(value, ',');
-        es_str_t member = es_str_trim(es_str(value.data, comma));
+    while (value.len != 0) {
+        es_str_t member = es_str_trim(es_str_take(&value, ','));
 
         if (member.len != 0) {
             size_t equals = es_str_find(member, '=');
@@ -60,10 +59,6 @@ es_tracestate_valid(es_str_t value, unsigned *members)
                 return false;
             }
         }
-        if (comma == value.len) {
-            break;
-        }
-        value = es_str_from(value, comma + 1);
     }
 
     *members = count;
