@@ -39,13 +39,6 @@ sub seen {
     return $values[0];
 }
 
-sub lint {
-    my ($s) = @_;
-    my @spans = $s->{collector}->spans;
-    is join("\n", EdgespanTest::Otlp::lint(\@spans)), '',
-        @spans . ' spans keep the rules';
-}
-
 sub answer {
     my ($status, $body) = @_;
     return "HTTP/1.1 $status x\r\nContent-Length: " . length($body) . "\r\n\r\n$body";

@@ -12,7 +12,6 @@ use EdgespanTest;
 use EdgespanTest::Collector;
 use EdgespanTest::Httpd;
 use EdgespanTest::HttpdTraced;
-use EdgespanTest::Otlp;
 use EdgespanTest::Upstream;
 
 my $TRACE       = '4bf92f3577b34da6a3ce929d0e0e4736';
@@ -23,13 +22,6 @@ sub untraced {
     my ($s, @get) = @_;
     my $record = recorded($s, sub { http_get($s->port, @get) });
     return $record->{trace} eq '-' && $record->{span} eq '-';
-}
-
-sub lint {
-    my ($s) = @_;
-    my @spans = $s->{collector}->spans;
-    is join("\n", EdgespanTest::Otlp::lint(\@spans)), '',
-        @spans . ' spans keep the rules';
 }
 
 my %CGI = ('cgi-bin/env' => "#!/bin/sh\necho 'Content-Type: text/plain'\necho\nenv\n",

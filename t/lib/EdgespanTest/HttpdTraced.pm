@@ -112,8 +112,10 @@ sub line_of {
 # The rules of OTLP, for all spans that came.
 sub lint {
     my ($s) = @_;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
     my @spans = $s->{collector}->spans;
-    Test::More::is join("\n", EdgespanTest::Otlp::lint(\@spans)), '', @spans . ' spans keep the rules';
+    Test::More::is join("\n", EdgespanTest::Otlp::lint(\@spans)), '',
+        @spans . ' spans keep the rules';
 }
 
 # The record of a request over HTTP/2, with more arguments for curl.
