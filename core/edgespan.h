@@ -62,6 +62,15 @@ typedef struct es_error {
     char text[512];
 } es_error_t;
 
+/* ------------------------------------------------------------- memory --- */
+
+/* Of a request: its strings must live until the request's last span. Of a
+ * configuration: as long as that. */
+typedef struct es_pool {
+    void *(*alloc)(void *pool, size_t size); /* NULL: none left */
+    void *pool;
+} es_pool_t;
+
 /* ---------------------------------------------------------------- log --- */
 
 /* Ordered like syslog, so that a server maps them by one small table. */
@@ -84,5 +93,6 @@ typedef struct es_log {
 #include "edgespan_request.h"
 #include "edgespan_sampling.h"
 #include "edgespan_server.h"
+#include "edgespan_span.h"
 
 #endif

@@ -1,10 +1,12 @@
-/* edgespan_request.h, a part of edgespan.h: one request's trace and its spans. */
+/* edgespan_request.h, a part of edgespan.h: one request's trace: its ids, its decision,
+ * the headers it came with and those it sends on. Its spans: edgespan_span.h. */
 
 #ifndef EDGESPAN_REQUEST_H
 #define EDGESPAN_REQUEST_H
 
 #include "edgespan_sampling.h"
 #include "edgespan_server.h"
+#include "edgespan_span.h"
 
 /* ----------------------------------------------------------- requests --- */
 
@@ -25,12 +27,6 @@ typedef struct es_span_context {
     uint8_t flags;
     es_str_t tracestate;
 } es_span_context_t;
-
-/* The request's memory; its strings must live until the request's last span. */
-typedef struct es_pool {
-    void *(*alloc)(void *pool, size_t size);
-    void *pool;
-} es_pool_t;
 
 /* Why a trace is recorded or not. */
 typedef enum es_decision {
@@ -209,11 +205,6 @@ es_header_t es_trace_response(const es_trace_t *trace, es_response_header_t kind
 
 /* ------------------------------------------------------------ baggage --- */
 
-typedef struct es_attribute {
-    es_str_t key;
-    es_str_t value;
-} es_attribute_t;
-
 /* The members of the caller's baggage (W3C Baggage) one by one, percent-decoded (U+FFFD for control
  * characters and what is no UTF-8); *at is 0 at first. One key may come again: then
  * the last counts. False: no more. */
@@ -230,78 +221,6 @@ unsigned es_trace_baggage_attributes(const es_trace_t *trace, const es_names_t *
 
 /* -------------------------------------------------------------- spans --- */
 
-/* The numbers are OTLP's (Span.SpanKind). */
-typedef enum es_span_kind {
-    ES_KIND_INTERNAL = 1,
-    ES_KIND_SERVER = 2,
-    ES_KIND_CLIENT = 3,
-} es_span_kind_t;
-
-/* error.type where no status tells it, in the same words for both servers. */
-#define ES_ERROR_CONNECTION_FAILED ES_STR("connection_failed")
-#define ES_ERROR_TIMEOUT ES_STR("timeout")
-#define ES_ERROR_NO_RESPONSE ES_STR("no_response")
-#define ES_ERROR_TRUNCATED ES_STR("upstream_response_truncated")
-
-/* edgespan.reason: why an exchange ended so, where that is no error. */
-#define ES_REASON_CLIENT_CLOSED ES_STR("client_closed_request")
-#define ES_REASON_SERVER_CLOSED ES_STR("connection_closed_without_response")
-#define ES_REASON_REQUEST_TIMEOUT ES_STR("request_timeout")
-
-/* One try of an upstream. Times are monotonic ns; 0 means unknown. */
-typedef struct es_http_try {
-    es_str_t peer_address;
-    es_str_t error_type; /* empty: the try was answered */
-    uint64_t start_mono_ns;
-    uint64_t end_mono_ns;
-    unsigned peer_port; /* 0: none (a unix socket) */
-    unsigned status;    /* 0: no response */
-} es_http_try_t;
-
-/* One HTTP exchange, as every server sees it: es_trace_http() makes of it the
- * attributes, the name and the status of OpenTelemetry's HTTP semantic
- * conventions (stable since 1.23). Empty strings, zero numbers and negative
- * sizes mean unknown. Everything is borrowed for the call. */
-typedef struct es_http {
-    es_span_kind_t kind;
-    uint16_t resource;
-    const uint8_t *span_id;   /* of a CLIENT span; a SERVER span has the trace's */
-    const uint8_t *parent_id; /* of a CLIENT span: NULL for the SERVER span */
-
-    uint64_t start_mono_ns;      /* of a CLIENT span */
-    uint64_t first_byte_mono_ns; /* of a SERVER span's response; 0: none was sent */
-    uint64_t end_mono_ns;
-
-    es_str_t method;
-    es_str_t target; /* as in the request line: /path?query, absolute form, ... */
-    es_str_t scheme;
-    es_str_t host; /* the Host value or :authority, with or without a port; a
-                      target in absolute form has its own, which counts */
-    es_str_t protocol_version;
-    es_str_t route;
-    es_str_t user_agent;
-    es_str_t client_address;
-    es_str_t peer_address;
-    unsigned peer_port;
-    unsigned server_port; /* used when `host` is empty or has none */
-    unsigned status;      /* 0 when no response was sent (received) */
-    int64_t request_body_size;
-    int64_t response_body_size;
-
-    es_str_t name;       /* instead of "{method} {route}" */
-    es_str_t error_type; /* a failure that the status does not tell */
-    es_str_t reason;     /* edgespan.reason: why it ended so, where it is no error */
-
-    const es_attribute_t *attributes; /* the user's; they replace ours of the same key */
-    unsigned attributes_count;
-    const es_http_try_t *tries; /* of a CLIENT span, in order */
-    unsigned tries_count;
-} es_http_t;
-
-/* Splits "host", "host:port", "[v6]:port" and "unix:/path" as servers write
- * addresses; 0: no port. Brackets and "unix:" go. Results borrow the input. */
-void es_http_split_host(es_str_t authority, es_str_t *host, unsigned *port);
-
 /* A request that was not sampled has ended: is it to be recorded all the same, by
  * otel_sample_keep? Call it once, where es_trace_recording() and not
  * es_trace_sampled(); it reads kind, status, error_type, first_byte_mono_ns and
@@ -312,7 +231,9 @@ bool es_trace_keep(es_trace_t *trace, const es_http_t *http);
  * sampled or kept. A span that does not fit is dropped and counted. */
 void es_trace_http(const es_trace_t *trace, const es_http_t *http);
 
-/* Monotonic clock, ns. */
-uint64_t es_mono_ns(void);
+/* The page of a trace in a backend, of a template that es_check_trace_url() accepted, in
+ * the trace's pool: "{trace_id}" and "{span_id}" (the SERVER span's) are replaced. Empty
+ * where nothing would be there to see: the trace is not sampled. Seal it before. */
+es_str_t es_trace_url(const es_trace_t *trace, es_str_t pattern);
 
 #endif

@@ -12,18 +12,6 @@ is_alphanumeric(char c)
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
 }
 
-/* RFC 9110, "token". */
-static bool
-is_token(es_str_t s)
-{
-    for (size_t i = 0; i < s.len; i++) {
-        if (!is_alphanumeric(s.data[i]) && memchr("!#$%&'*+-.^_`|~", s.data[i], 15) == NULL) {
-            return false;
-        }
-    }
-    return s.len != 0;
-}
-
 /* W3C Baggage, "value": it may be empty. */
 static bool
 is_value(es_str_t s)
@@ -46,7 +34,7 @@ parse_pair(es_str_t text, es_str_t *key, es_str_t *value)
 
     *key = es_str_trim(es_str(text.data, equals));
     *value = equals < text.len ? es_str_trim(es_str_from(text, equals + 1)) : ES_STR_NONE;
-    return is_token(*key) && is_value(*value);
+    return es_is_token(*key) && is_value(*value);
 }
 
 static bool
@@ -85,7 +73,7 @@ es_baggage_next(es_str_t *list, es_member_t *member)
 bool
 es_check_baggage_key(es_str_t key, es_error_t *error)
 {
-    return is_token(key)
+    return es_is_token(key)
            || es_fail(error,
                       "\"%.*s\" is no key of baggage: it takes letters, digits and "
                       "!#$%%&'*+-.^_`|~",

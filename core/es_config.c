@@ -1,6 +1,7 @@
 #include "es_config.h"
 
 #include "es_clock.h"
+#include "es_hash.h"
 #include "es_override.h"
 #include "es_propagator.h"
 #include "es_queue.h"
@@ -63,6 +64,7 @@ es_config_destroy(es_config_t *config)
     }
     es_resources_dispose(config);
     es_environment_dispose(config);
+    es_hash_key_dispose(config);
     free(config->product);
     free(config->version);
     free(config->identity);
@@ -87,6 +89,25 @@ es_config_directory(es_config_t *config, es_str_t directory, es_error_t *error)
     free(config->directory);
     config->directory = es_str_dup(directory);
     return config->directory != NULL || es_fail(error, "no memory");
+}
+
+bool
+es_config_semconv(es_config_t *config, es_str_t word, es_error_t *error)
+{
+    static const char *const words[] = {
+        [ES_SEMCONV_STABLE] = "stable",
+        [ES_SEMCONV_OLD] = "old",
+        [ES_SEMCONV_BOTH] = "both",
+    };
+
+    for (unsigned i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+        if (es_str_eq(word, es_cstr(words[i]))) {
+            config->semconv = (es_semconv_t) i;
+            config->semconv_given = true;
+            return true;
+        }
+    }
+    return es_fail(error, "\"%.*s\" is not \"stable\", \"old\" or \"both\"", ES_ARG(word));
 }
 
 void
@@ -158,6 +179,11 @@ es_config_finish(es_config_t *config, unsigned processes, es_error_t *error)
     if (processes > ES_SLOTS_MAX) {
         return es_fail(error, "%u serving processes: tracing knows at most %u", processes,
                        ES_SLOTS_MAX);
+    }
+
+    if (config->hashes && config->hash_key == NULL) {
+        return es_fail(error, "an attribute of type \"hash\" without a file that has its key "
+                              "(\"otel_hash_key\", \"OtelHashKey\")");
     }
 
     es_environment_read(config);

@@ -29,6 +29,7 @@
 #define ES_DETECTED_MAX 32
 
 typedef struct es_protocol es_protocol_t;
+typedef struct es_hash_key es_hash_key_t;
 
 /* One of an exporter's endpoints, in the order in which they are tried. */
 typedef struct es_target {
@@ -85,6 +86,13 @@ typedef struct es_resource_attribute {
     int64_t number;
 } es_resource_attribute_t;
 
+/* Which names attributes have (otel_semconv). */
+typedef enum es_semconv {
+    ES_SEMCONV_STABLE,
+    ES_SEMCONV_OLD,
+    ES_SEMCONV_BOTH,
+} es_semconv_t;
+
 struct es_config {
     char *product;
     char *version;   /* of the server, NULL: unknown */
@@ -96,6 +104,8 @@ struct es_config {
     es_sampling_t sampling;       /* of places that say nothing */
     char *override;               /* the path of otel_override, NULL: there is none */
     es_span_limits_t span_limits;
+    es_semconv_t semconv;
+    bool semconv_given; /* by the directive */
 
     es_exporter_config_t *exporters[ES_EXPORTERS_MAX];
     unsigned exporters_count;
@@ -111,6 +121,9 @@ struct es_config {
     unsigned limits_count;
     es_sample_target_t targets[ES_TARGETS_MAX];
     unsigned targets_count;
+
+    es_hash_key_t *hash_key; /* NULL: none */
+    bool hashes;             /* an attribute is of the type that needs it */
 
     /* What the exporters ask of the one queue and the one thread they share:
      * the largest of each. */

@@ -214,23 +214,6 @@ es_exporter_given(const es_exporter_config_t *exporter, const char *name)
 
 /* -------------------------------------------------------------- headers --- */
 
-/* How much of `s` is a token (RFC 9110, 5.6.2). */
-static size_t
-token_length(es_str_t s)
-{
-    size_t i;
-
-    for (i = 0; i < s.len; i++) {
-        char c = s.data[i];
-
-        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9')
-              || (c != '\0' && strchr("!#$%&'*+-.^_`|~", c) != NULL))) {
-            break;
-        }
-    }
-    return i;
-}
-
 static bool
 is_field_value(es_str_t s)
 {
@@ -245,7 +228,7 @@ is_field_value(es_str_t s)
 bool
 es_header_valid(es_str_t name, es_str_t value)
 {
-    return name.len != 0 && token_length(name) == name.len && is_field_value(value);
+    return es_is_token(name) && is_field_value(value);
 }
 
 /* The value may have got into the name ("Authorization: Bearer ..."): only what may
@@ -253,7 +236,7 @@ es_header_valid(es_str_t name, es_str_t value)
 static bool
 refuse_header(es_str_t name, es_error_t *error)
 {
-    size_t len = token_length(name);
+    size_t len = es_token_len(name);
 
     return es_fail(error,
                    "invalid header \"%.*s%s\": it takes a header name and a value without "

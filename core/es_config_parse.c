@@ -99,3 +99,28 @@ es_parse_trace_context(es_str_t text, unsigned *mode, es_error_t *error)
                    "\"inject\" or \"ignore\"",
                    ES_ARG(text));
 }
+
+bool
+es_attribute_type(es_config_t *config, es_str_t word, es_attribute_type_t *type, es_error_t *error)
+{
+    static const struct {
+        es_str_t name;
+        es_attribute_type_t type;
+    } types[] = {
+        {{"string", 6}, ES_ATTRIBUTE_STRING}, {{"int", 3}, ES_ATTRIBUTE_INT},
+        {{"double", 6}, ES_ATTRIBUTE_DOUBLE}, {{"bool", 4}, ES_ATTRIBUTE_BOOL},
+        {{"hash", 4}, ES_ATTRIBUTE_HASH},
+    };
+
+    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+        if (es_str_ieq(word, types[i].name)) {
+            *type = types[i].type;
+            config->hashes |= *type == ES_ATTRIBUTE_HASH;
+            return true;
+        }
+    }
+    return es_fail(error,
+                   "invalid attribute type \"%.*s\": it is \"string\", \"int\", \"double\", "
+                   "\"bool\" or \"hash\"",
+                   ES_ARG(word));
+}

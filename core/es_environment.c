@@ -343,6 +343,22 @@ parse_propagators(es_config_t *config, const char *name, es_str_t value, void *o
     return true;
 }
 
+/* The words of other instrumentations are in it, too. */
+static bool
+parse_semconv(es_config_t *config, const char *name, es_str_t value, void *out)
+{
+    es_semconv_t *semconv = out;
+
+    (void) config;
+    (void) name;
+    while (value.len != 0) {
+        if (es_str_eq(es_str_trim(es_str_take(&value, ',')), ES_STR("http/dup"))) {
+            *semconv = ES_SEMCONV_BOTH;
+        }
+    }
+    return true;
+}
+
 /* What is there and does nothing is not passed over in silence. */
 static void
 tell_unsupported(const es_config_t *config)
@@ -427,6 +443,9 @@ es_environment_read(es_config_t *config)
     read_one(config, "OTEL_TRACES_EXPORTER", parse_exporters, v);
     read_one(config, "OTEL_TRACES_SAMPLER", parse_sampler, &config->sampling);
     read_one(config, "OTEL_PROPAGATORS", parse_propagators, &config->propagation);
+    if (!config->semconv_given) {
+        read_one(config, "OTEL_SEMCONV_STABILITY_OPT_IN", parse_semconv, &config->semconv);
+    }
 
     v->endpoint_of_signal = read_otlp(config, "ENDPOINT", parse_endpoint, &v->endpoint);
     read_otlp(config, "INSECURE", parse_bool, &v->insecure);

@@ -45,6 +45,8 @@ enum {
     VALUE_BOOL = 2 << 3,
     VALUE_INT = 3 << 3,
     VALUE_DOUBLE = 4 << 3 | 1,
+    VALUE_ARRAY = 5 << 3 | 2,
+    ARRAY_VALUES = 1 << 3 | 2,
 };
 
 #define STATUS_MESSAGE_MAX 256 /* bytes: 64 characters of four */
@@ -229,12 +231,19 @@ begin_attribute(es_span_writer_t *writer, es_str_t key, size_t value_size)
     return true;
 }
 
+/* Of an AnyValue that is a string. */
+static size_t
+string_size(es_utf8_t text)
+{
+    return 1 + varint_size(text.size) + text.size;
+}
+
 void
 es_span_string(es_span_writer_t *writer, es_str_t key, es_str_t value)
 {
     es_utf8_t text = es_utf8_measure(value, writer->limits->value);
 
-    if (begin_attribute(writer, key, 1 + varint_size(text.size) + text.size)) {
+    if (begin_attribute(writer, key, string_size(text))) {
         writer->at = put_text(writer->at, VALUE_STRING, text);
     }
 }
@@ -266,6 +275,40 @@ es_span_bool(es_span_writer_t *writer, es_str_t key, bool value)
     if (begin_attribute(writer, key, 2)) {
         *writer->at++ = VALUE_BOOL;
         *writer->at++ = value;
+    }
+}
+
+void
+es_span_strings(es_span_writer_t *writer, es_str_t key, const es_str_t *values, unsigned count)
+{
+    size_t size = 0;
+
+    for (unsigned i = 0; i < count; i++) {
+        size_t one = string_size(es_utf8_measure(values[i], writer->limits->value));
+
+        size += 1 + varint_size(one) + one;
+    }
+    if (!begin_attribute(writer, key, 1 + varint_size(size) + size)) {
+        return;
+    }
+    *writer->at++ = VALUE_ARRAY;
+    writer->at = put_varint(writer->at, size);
+    for (unsigned i = 0; i < count; i++) {
+        es_utf8_t text = es_utf8_measure(values[i], writer->limits->value);
+
+        *writer->at++ = ARRAY_VALUES;
+        writer->at = put_varint(writer->at, string_size(text));
+        writer->at = put_text(writer->at, VALUE_STRING, text);
+    }
+}
+
+void
+es_span_drop(es_span_writer_t *writer)
+{
+    if (writer->item != NULL) {
+        writer->item_dropped++;
+    } else if (writer->stage == ES_STAGE_ATTRIBUTES) {
+        writer->dropped[ES_STAGE_ATTRIBUTES]++;
     }
 }
 

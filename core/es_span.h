@@ -87,6 +87,11 @@ void es_span_string(es_span_writer_t *writer, es_str_t key, es_str_t value);
 void es_span_int(es_span_writer_t *writer, es_str_t key, int64_t value);
 void es_span_double(es_span_writer_t *writer, es_str_t key, double value);
 void es_span_bool(es_span_writer_t *writer, es_str_t key, bool value);
+void es_span_strings(es_span_writer_t *writer, es_str_t key, const es_str_t *values,
+                     unsigned count);
+
+/* One that could not be written counts as dropped. */
+void es_span_drop(es_span_writer_t *writer);
 
 /* Opens an event or a link; the next one, or the end, closes it. */
 void es_span_event(es_span_writer_t *writer, es_str_t name, uint64_t time_ns);

@@ -105,4 +105,19 @@ es_span_key_int(es_span_writer_t *writer, const es_key_t *key, int64_t value)
     es_span_int(writer, es_key_str(key), value);
 }
 
+ES_INLINE void
+es_span_key_double(es_span_writer_t *writer, const es_key_t *key, double value)
+{
+    if (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ && es_short_fits(writer, 0)) {
+        uint8_t *at = es_short_begin(writer->at, key);
+
+        at[0] = 1 + sizeof(value);
+        at[1] = 4 << 3 | 1; /* AnyValue.double_value */
+        memcpy(at + 2, &value, sizeof(value));
+        es_short_end(writer, at + 2 + sizeof(value));
+        return;
+    }
+    es_span_double(writer, es_key_str(key), value);
+}
+
 #endif

@@ -73,6 +73,22 @@ es_str_trim(es_str_t s)
     return s;
 }
 
+size_t
+es_token_len(es_str_t s)
+{
+    size_t i;
+
+    for (i = 0; i < s.len; i++) {
+        char c = s.data[i];
+
+        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'))
+            && memchr("!#$%&'*+-.^_`|~", c, 15) == NULL) {
+            break;
+        }
+    }
+    return i;
+}
+
 char *
 es_str_dup(es_str_t s)
 {

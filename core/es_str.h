@@ -42,6 +42,15 @@ unsigned es_str_split(es_str_t s, char c, es_str_t *parts, unsigned max);
 /* Without the SP and HTAB around it (RFC 9110, OWS). */
 es_str_t es_str_trim(es_str_t s);
 
+/* How much of `s` is a token (RFC 9110, 5.6.2): a header's name, a key of baggage. */
+size_t es_token_len(es_str_t s);
+
+static inline bool
+es_is_token(es_str_t s)
+{
+    return s.len != 0 && es_token_len(s) == s.len;
+}
+
 /* A NUL-terminated copy; NULL when memory is short. */
 char *es_str_dup(es_str_t s);
 

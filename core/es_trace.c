@@ -99,6 +99,7 @@ es_trace_http(const es_trace_t *trace, const es_http_t *http)
     bool remote_parent = server && trace->has_parent;
     uint64_t start_mono_ns = server ? trace->start_mono_ns : http->start_mono_ns;
     const es_http_trace_t context = {
+        .config = trace->provider->generation->config,
         .wall_offset_ns = trace->start_ns - trace->start_mono_ns,
         .link = server && trace->has_link ? &trace->parent : NULL,
         .sampling_reason = es_keep_reason(trace->keep),
@@ -107,7 +108,7 @@ es_trace_http(const es_trace_t *trace, const es_http_t *http)
     es_span_t span;
 
     if ((!es_trace_sampled(trace) && context.sampling_reason.len == 0)
-        || trace->provider->generation->config->exporters_count == 0) {
+        || context.config->exporters_count == 0) {
         return;
     }
 
@@ -120,7 +121,7 @@ es_trace_http(const es_trace_t *trace, const es_http_t *http)
         .end_ns = http->end_mono_ns + context.wall_offset_ns,
         .flags = trace->span.flags | ES_SPAN_FLAG_HAS_IS_REMOTE
                  | (remote_parent ? ES_SPAN_FLAG_IS_REMOTE : 0),
-        .limits = &trace->provider->generation->config->span_limits,
+        .limits = &context.config->span_limits,
     };
     if (!server) {
         span.parent_span_id = http->parent_id != NULL ? http->parent_id : trace->span.span_id;

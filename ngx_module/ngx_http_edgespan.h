@@ -13,6 +13,7 @@
  *   ngx_http_edgespan_request.c      phase handlers: a request's way
  *   ngx_http_edgespan_ctx.c          a request's state, kept over redirects
  *   ngx_http_edgespan_filter.c       the response on its way out
+ *   ngx_http_edgespan_subrequest.c   subrequests: the INTERNAL spans
  *   ngx_http_edgespan_headers.c      headers sent to upstreams
  *   ngx_http_edgespan_upstream.c     when a try of an upstream began and ended
  *   ngx_http_edgespan_span.c         what a finished request says in its span
@@ -99,6 +100,7 @@ typedef struct {
     ngx_http_complex_value_t       *span_name;
     ngx_array_t                    *attrs;           /* of ..._attr_t */
     ngx_flag_t                      upstream_span;
+    ngx_flag_t                      subrequest_span;
     ngx_str_t                       route;
 
     /* otel_status; a format that is not given is the request's to choose */
@@ -142,6 +144,7 @@ struct ngx_http_edgespan_ctx_s {
     ngx_http_request_t             *request;
     es_trace_t                     *trace;        /* the main request's */
     ngx_http_edgespan_ctx_t        *main;         /* the main request's */
+    ngx_http_edgespan_ctx_t        *parent;       /* NULL: the main request */
     ngx_http_edgespan_ctx_t        *next;         /* a subrequest's */
     ngx_str_t                       path;         /* before any rewrite */
 
@@ -156,6 +159,10 @@ struct ngx_http_edgespan_ctx_s {
 
     uint64_t                        first_byte;   /* when a header was sent */
 
+    /* a subrequest's own span */
+    u_char                          span_id[ES_SPAN_ID_LEN];
+
+    unsigned                        span:1;       /* otel_subrequest_span */
     unsigned                        trust:2;      /* ES_TRUST_... */
     unsigned                        trust_known:1;
     unsigned                        redirected:1;
@@ -253,6 +260,9 @@ ngx_int_t ngx_http_edgespan_complex(ngx_http_request_t *r,
     ngx_http_complex_value_t *value, es_str_t *result);
 
 void ngx_http_edgespan_add_filters(void);
+
+/* the span on which what a (sub)request did hangs; NULL: the SERVER span */
+const uint8_t *ngx_http_edgespan_parent_id(ngx_http_edgespan_ctx_t *ctx);
 
 ngx_int_t ngx_http_edgespan_inject(ngx_http_request_t *r,
     ngx_http_edgespan_ctx_t *ctx);

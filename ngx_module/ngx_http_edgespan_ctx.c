@@ -76,13 +76,13 @@ ngx_http_edgespan_create_ctx(ngx_http_request_t *r)
 {
     es_pool_t                 pool;
     ngx_pool_cleanup_t       *cln;
-    ngx_http_edgespan_ctx_t  *ctx, *main;
+    ngx_http_edgespan_ctx_t  *ctx, *parent;
 
-    main = NULL;
+    parent = NULL;
 
     if (r != r->main) {
-        main = ngx_http_edgespan_get_ctx(r->main);
-        if (main == NULL) {
+        parent = ngx_http_edgespan_get_ctx(r->parent);
+        if (parent == NULL) {
             return NULL;
         }
     }
@@ -96,7 +96,7 @@ ngx_http_edgespan_create_ctx(ngx_http_request_t *r)
 
     ngx_memzero(ctx, sizeof(ngx_http_edgespan_ctx_t));
 
-    if (main == NULL) {
+    if (parent == NULL) {
         ctx->trace = ngx_palloc(r->pool, sizeof(es_trace_t));
         if (ctx->trace == NULL) {
             return NULL;
@@ -112,10 +112,11 @@ ngx_http_edgespan_create_ctx(ngx_http_request_t *r)
         ctx->path = r->uri;
 
     } else {
-        ctx->main = main;
-        ctx->trace = main->trace;
-        ctx->next = main->next;
-        main->next = ctx;
+        ctx->main = parent->main;
+        ctx->parent = parent;
+        ctx->trace = parent->trace;
+        ctx->next = ctx->main->next;
+        ctx->main->next = ctx;
     }
 
     ctx->request = r;

@@ -197,6 +197,7 @@ ngx_http_edgespan_create_loc_conf(ngx_conf_t *cf)
     lcf->context = NGX_CONF_UNSET_UINT;
     lcf->response_header = NGX_CONF_UNSET_UINT;
     lcf->upstream_span = NGX_CONF_UNSET;
+    lcf->subrequest_span = NGX_CONF_UNSET;
     lcf->status_format = NGX_CONF_UNSET_UINT;
 
     return lcf;
@@ -265,6 +266,7 @@ ngx_http_edgespan_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     ngx_conf_merge_ptr_value(conf->trace, prev->trace, NULL);
     ngx_conf_merge_value(conf->upstream_span, prev->upstream_span, 1);
+    ngx_conf_merge_value(conf->subrequest_span, prev->subrequest_span, 1);
 
     /* stays unset if nobody says a word: the default depends on the tracing */
 

@@ -149,6 +149,13 @@ static ngx_command_t  ngx_http_edgespan_commands[] = {
       offsetof(ngx_http_edgespan_loc_conf_t, upstream_span),
       NULL },
 
+    { ngx_string("otel_subrequest_span"),
+      NGX_HTTP_EDGESPAN_EVERYWHERE|NGX_CONF_FLAG,
+      ngx_conf_set_flag_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_edgespan_loc_conf_t, subrequest_span),
+      NULL },
+
     { ngx_string("otel_status"),
       NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS|NGX_CONF_TAKE1,
       ngx_http_edgespan_status,

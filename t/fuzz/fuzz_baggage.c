@@ -59,7 +59,7 @@ check_members(fuzz_t *fuzz, const es_trace_t *trace)
 static void
 check_attributes(const es_trace_t *trace, const es_names_t *keys)
 {
-    es_attribute_t attributes[ATTRIBUTES_MAX] = {{ES_STR("first"), ES_STR("mine")}};
+    es_attribute_t attributes[ATTRIBUTES_MAX] = {{.key = ES_STR("first"), .value = ES_STR("mine")}};
     unsigned count = es_trace_baggage_attributes(trace, keys, attributes, 1);
 
     fuzz_assert(count >= 1 && count <= 1 + keys->count);

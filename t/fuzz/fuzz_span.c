@@ -8,6 +8,8 @@
 
 #include "es_http.h"
 
+static es_config_t config;
+
 #define ATTRIBUTES_MAX 160
 #define TRIES_MAX 160
 
@@ -116,6 +118,6 @@ fuzz(fuzz_t *fuzz)
     }
     check(&http,
           es_http_write_span(fuzz_alloc(fuzz, ES_SPAN_SIZE_MAX), &span, &http,
-                             &(es_http_trace_t){.wall_offset_ns = 0}),
+                             &(es_http_trace_t){.config = &config}),
           &limits);
 }

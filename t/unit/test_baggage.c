@@ -395,8 +395,8 @@ attributes(void **state)
     static const es_names_t keys = {words, UNIT_COUNT(words)}, none = {NULL, 0};
     const es_propagation_t propagation = propagation_of("other");
     const unit_field_t field = {"baggage", "user=1,Tenant=x,tenant=a%20b,plan=p,user=2,other=3"};
-    es_attribute_t list[2 + UNIT_COUNT(words)] = {{ES_STR("plan"), ES_STR("mine")},
-                                                  {ES_STR("x"), ES_STR("y")}};
+    es_attribute_t list[2 + UNIT_COUNT(words)] = {{.key = ES_STR("plan"), .value = ES_STR("mine")},
+                                                  {.key = ES_STR("x"), .value = ES_STR("y")}};
     es_trace_t trace;
 
     (void) state;

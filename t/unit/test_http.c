@@ -291,10 +291,10 @@ user_attributes(void **state)
     assert_int_equal(decoded->n_attributes, n);
 
     for (size_t i = 0; i < n; i++) {
-        attributes[i] = (es_attribute_t){es_cstr(ours[i]), ES_STR("mine")};
+        attributes[i] = (es_attribute_t){.key = es_cstr(ours[i]), .value = ES_STR("mine")};
     }
-    attributes[n] = (es_attribute_t){ES_STR("tenant"), ES_STR("blue")};
-    attributes[n + 1] = (es_attribute_t){ES_STR("empty"), ES_STR_NONE};
+    attributes[n] = (es_attribute_t){.key = ES_STR("tenant"), .value = ES_STR("blue")};
+    attributes[n + 1] = (es_attribute_t){.key = ES_STR("empty"), .value = ES_STR_NONE};
     http.attributes = attributes;
     http.attributes_count = (unsigned) n + 2;
     write_span(&http, 0);
@@ -310,8 +310,9 @@ user_attributes(void **state)
 
     http = client_get();
     http.method = ES_STR("PURGE");
-    attributes[0] = (es_attribute_t){ES_STR("url.full"), ES_STR("mine")};
-    attributes[1] = (es_attribute_t){ES_STR("http.request.method_original"), ES_STR("mine")};
+    attributes[0] = (es_attribute_t){.key = ES_STR("url.full"), .value = ES_STR("mine")};
+    attributes[1] =
+        (es_attribute_t){.key = ES_STR("http.request.method_original"), .value = ES_STR("mine")};
     http.attributes = attributes;
     http.attributes_count = 2;
     write_span(&http, 0);
@@ -346,8 +347,8 @@ huge(void **state)
             *strings[k] = es_str(bytes, unit_random_below(&random, i % 5 == 0 ? LEN + 1 : 3000));
         }
         for (size_t k = 0; k < UNIT_COUNT(attributes); k++) {
-            attributes[k] =
-                (es_attribute_t){ES_STR("k"), es_str(bytes, unit_random_below(&random, 200))};
+            attributes[k] = (es_attribute_t){
+                .key = ES_STR("k"), .value = es_str(bytes, unit_random_below(&random, 200))};
         }
         for (size_t k = 0; k < UNIT_COUNT(list); k++) {
             list[k] = (es_http_try_t){.peer_address = es_str(bytes, unit_random_below(&random, 60)),

@@ -123,7 +123,7 @@ redaction(void **state)
     (void) state;
     for (size_t i = 0; i < UNIT_COUNT(rows); i++) {
         es_str_t query = unit_exact(es_cstr(rows[i][0]));
-        es_str_t result = es_http_redact_query(query, out, sizeof(out));
+        es_str_t result = es_http_redact_query(NULL, query, out, sizeof(out));
 
         unit_assert_str(result, rows[i][1]);
         if (strcmp(rows[i][0], rows[i][1]) == 0) {
@@ -145,7 +145,7 @@ redaction_room(void **state)
         es_str_t result;
 
         memset(out, '#', sizeof(out));
-        result = es_http_redact_query(ES_STR(query), out, size);
+        result = es_http_redact_query(NULL, ES_STR(query), out, size);
         assert_true(result.len <= size || result.len == 0);
         for (size_t i = size; i < sizeof(out); i++) {
             assert_int_equal(out[i], '#');

@@ -6,12 +6,16 @@
 
 #include "unit.h"
 
+#include "es_config.h"
 #include "es_http.h"
 #include "es_otlp.pb-c.h"
 
 #define CANARY 4096
 
 static const uint8_t trace_id[16] = {1}, span_id[8] = {2}, parent_id[8] = {3};
+
+/* Stable names, no key for hashes. */
+static es_config_t http_config;
 
 /* The decoded span; freed by the next call. */
 static EsOtlp__Span *decoded;
@@ -69,8 +73,9 @@ write_span(const es_http_t *http, uint64_t wall_offset_ns)
 
     clear(NULL);
     memset(memory, 0xa5, sizeof(memory));
-    bytes = es_http_write_span(memory + CANARY, &span, http,
-                               &(es_http_trace_t){.wall_offset_ns = wall_offset_ns});
+    bytes = es_http_write_span(
+        memory + CANARY, &span, http,
+        &(es_http_trace_t){.config = &http_config, .wall_offset_ns = wall_offset_ns});
     for (size_t i = 0; i < CANARY; i++) {
         assert_int_equal(memory[i], 0xa5);
         assert_int_equal(memory[CANARY + ES_SPAN_SIZE_MAX + i], 0xa5);
