@@ -16,22 +16,21 @@ const char *
 edgespan_set_sampler(cmd_parms *cmd, void *dir_conf, const char *name)
 {
     edgespan_dir_conf_t *conf = dir_conf;
-    const char *problem = edgespan_enter(cmd, conf);
+    const char *problem = edgespan_enter(cmd);
     es_error_t error;
 
     if (problem != NULL) {
         return problem;
     }
-    return es_sampling_sampler(&conf->sampling, es_cstr(name), place(cmd), &error)
-               ? NULL
-               : edgespan_refuse(cmd, &error);
+    return edgespan_check(
+        cmd, es_sampling_sampler(&conf->sampling, es_cstr(name), place(cmd), &error), &error);
 }
 
 const char *
 edgespan_set_sample_rate(cmd_parms *cmd, void *dir_conf, const char *arg)
 {
     edgespan_dir_conf_t *conf = dir_conf;
-    const char *problem = edgespan_enter(cmd, conf);
+    const char *problem = edgespan_enter(cmd);
     const char *expression = edgespan_expression(arg);
     es_error_t error;
 
@@ -41,7 +40,7 @@ edgespan_set_sample_rate(cmd_parms *cmd, void *dir_conf, const char *arg)
     conf->rate_expr = NULL;
     if (!es_sampling_rate(&conf->sampling, es_cstr(expression == NULL ? arg : NULL), place(cmd),
                           &error)) {
-        return edgespan_refuse(cmd, &error);
+        return edgespan_check(cmd, false, &error);
     }
     return expression != NULL ? edgespan_compile_string(cmd, expression, &conf->rate_expr) : NULL;
 }
@@ -52,16 +51,17 @@ typedef bool (*set_words_pt)(es_config_t *config, es_sampling_t *sampling, const
 static const char *
 set_words(cmd_parms *cmd, edgespan_dir_conf_t *conf, const char *args, set_words_pt set)
 {
-    const char *problem = edgespan_enter(cmd, conf);
+    const char *problem = edgespan_enter(cmd);
     apr_array_header_t *words;
     es_error_t error;
 
     if (problem != NULL || (problem = edgespan_words(cmd, args, &words)) != NULL) {
         return problem;
     }
-    return set(edgespan_process.config, &conf->sampling, EDGESPAN_WORDS(words), place(cmd), &error)
-               ? NULL
-               : edgespan_refuse(cmd, &error);
+    return edgespan_check(
+        cmd,
+        set(edgespan_process.config, &conf->sampling, EDGESPAN_WORDS(words), place(cmd), &error),
+        &error);
 }
 
 const char *

@@ -30,7 +30,7 @@ set_exporter_header(cmd_parms *cmd, es_exporter_config_t *exporter, const char *
     name = es_str(header, (size_t) (colon - header));
     ok = file ? es_exporter_header_file(exporter, name, es_cstr(value), &error)
               : es_exporter_header(exporter, name, es_cstr(value), &error);
-    return ok ? NULL : edgespan_refuse(cmd, &error);
+    return edgespan_check(cmd, ok, &error);
 }
 
 /* Is it the rest of a header's value that lacks quotes, "header=Name:Bearer" and
@@ -59,7 +59,7 @@ edgespan_set_exporter(cmd_parms *cmd, void *dummy, int argc, char *const argv[])
     if (!es_config_directory(edgespan_process.config, es_cstr(ap_server_root), &error)
         || !es_config_exporter(edgespan_process.config, &exporter, &error)
         || !es_exporter_option(exporter, ES_STR("endpoint"), es_cstr(argv[0]), &error)) {
-        return edgespan_refuse(cmd, &error);
+        return edgespan_check(cmd, false, &error);
     }
     for (int i = 1; i < argc; i++) {
         const char *equals = strchr(argv[i], '=');
@@ -80,10 +80,10 @@ edgespan_set_exporter(cmd_parms *cmd, void *dummy, int argc, char *const argv[])
             }
         } else if (!es_exporter_option(exporter, es_str(argv[i], (size_t) (equals - argv[i])),
                                        es_cstr(equals + 1), &error)) {
-            return edgespan_refuse(cmd, &error);
+            return edgespan_check(cmd, false, &error);
         }
     }
-    return es_exporter_finish(exporter, &error) ? NULL : edgespan_refuse(cmd, &error);
+    return edgespan_check(cmd, es_exporter_finish(exporter, &error), &error);
 }
 
 const char *
@@ -102,7 +102,7 @@ edgespan_set_service_name(cmd_parms *cmd, void *dummy, const char *name)
              ? es_config_resource(edgespan_process.config, es_cstr(name), &conf->resource, &error)
              : es_config_service_name(edgespan_process.config, es_cstr(name), &error);
     conf->resource_set = 1;
-    return ok ? NULL : edgespan_refuse(cmd, &error);
+    return edgespan_check(cmd, ok, &error);
 }
 
 const char *
@@ -115,30 +115,10 @@ edgespan_set_resource_attr(cmd_parms *cmd, void *dummy, const char *name, const 
     if (problem != NULL) {
         return problem;
     }
-    if (!es_config_resource_attribute(edgespan_process.config, es_cstr(name), es_cstr(value),
-                                      &error)) {
-        return edgespan_refuse(cmd, &error);
-    }
-    return NULL;
-}
-
-/* ------------------------------------------------------------- sampling --- */
-
-const char *
-edgespan_set_override(cmd_parms *cmd, void *dummy, const char *path)
-{
-    const char *problem = ap_check_cmd_context(cmd, GLOBAL_ONLY);
-    es_error_t error;
-
-    (void) dummy;
-    if (problem != NULL) {
-        return problem;
-    }
-    if (!es_config_directory(edgespan_process.config, es_cstr(ap_server_root), &error)
-        || !es_config_override(edgespan_process.config, es_cstr(path), &error)) {
-        return edgespan_refuse(cmd, &error);
-    }
-    return NULL;
+    return edgespan_check(cmd,
+                          es_config_resource_attribute(edgespan_process.config, es_cstr(name),
+                                                       es_cstr(value), &error),
+                          &error);
 }
 
 /* -------------------------------------------------------------- context --- */
@@ -156,9 +136,8 @@ set_words(cmd_parms *cmd, const char *args, set_words_pt set)
     if (problem != NULL || (problem = edgespan_words(cmd, args, &words)) != NULL) {
         return problem;
     }
-    return set(&server_conf(cmd)->propagation, EDGESPAN_WORDS(words), &error)
-               ? NULL
-               : edgespan_refuse(cmd, &error);
+    return edgespan_check(cmd, set(&server_conf(cmd)->propagation, EDGESPAN_WORDS(words), &error),
+                          &error);
 }
 
 const char *
@@ -181,27 +160,37 @@ edgespan_set_trust_context(cmd_parms *cmd, void *dummy, const char *arg)
     const char *problem = ap_check_cmd_context(cmd, NOT_IN_DIR_CONTEXT);
     const char *expression = edgespan_expression(arg);
     edgespan_server_conf_t *conf = server_conf(cmd);
+    es_trust_t trust = ES_TRUST_OFF;
     es_error_t error;
 
     (void) dummy;
     if (problem != NULL) {
         return problem;
     }
-    conf->trust_expr = NULL;
-    if (expression != NULL && edgespan_is_variable(expression)) {
-        conf->trusted = EDGESPAN_TRUST_VALUE;
-        return edgespan_compile_string(cmd, expression, &conf->trust_expr);
-    }
-    if (expression != NULL) {
-        conf->trusted = EDGESPAN_TRUST_CONDITION;
-        return edgespan_compile(cmd, expression, &conf->trust_expr);
-    }
-    conf->trusted = EDGESPAN_TRUST_CONSTANT;
-    if (!es_parse_trust(es_cstr(arg), &conf->trust, &error)) {
+    if (expression == NULL && !es_parse_trust(es_cstr(arg), &trust, &error)) {
         return apr_psprintf(cmd->pool,
                             "%s: invalid value \"%s\": it is \"On\", \"Off\", \"Link\" or "
                             "\"expr=\" with an expression",
                             cmd->cmd->name, arg);
     }
-    return NULL;
+    conf->trust = (int) trust;
+    conf->trust_choice.expr = NULL;
+    return expression != NULL ? edgespan_compile_choice(cmd, expression, &conf->trust_choice)
+                              : NULL;
+}
+
+/* ---------------------------------------------------------------- logs --- */
+
+const char *
+edgespan_set_trace_url(cmd_parms *cmd, void *dummy, const char *arg)
+{
+    const char *problem = ap_check_cmd_context(cmd, NOT_IN_DIR_CONTEXT);
+    es_error_t error;
+
+    (void) dummy;
+    if (problem != NULL) {
+        return problem;
+    }
+    server_conf(cmd)->trace_url = arg;
+    return edgespan_check(cmd, es_check_trace_url(es_cstr(arg), &error), &error);
 }

@@ -30,16 +30,10 @@ edgespan_trust(request_rec *r)
 {
     const edgespan_server_conf_t *conf = edgespan_server_conf(r);
 
-    switch (conf->trusted) {
-    case EDGESPAN_TRUST_CONSTANT:
-        return conf->trust;
-    case EDGESPAN_TRUST_CONDITION:
-        return edgespan_is_true(r, conf->trust_expr) ? ES_TRUST_ON : ES_TRUST_OFF;
-    case EDGESPAN_TRUST_VALUE:
-        return trust_by_value(r, edgespan_evaluate(r, conf->trust_expr));
-    default:
-        return ES_TRUST_ON;
+    if (conf->trust_choice.expr != NULL) {
+        return trust_by_value(r, edgespan_choose(r, &conf->trust_choice));
     }
+    return conf->trust == EDGESPAN_UNSET ? ES_TRUST_ON : (es_trust_t) conf->trust;
 }
 
 /* ------------------------------------------------------------- removing --- */

@@ -69,12 +69,17 @@ edgespan_show_ids(request_rec *r, edgespan_request_t *request)
     const es_trace_t *trace = request->trace;
     bool parent_sampled = trace->has_parent && (trace->parent.flags & ES_FLAG_SAMPLED);
 
-    if (request->named) {
+    if (request->trace_id != NULL) {
         return;
     }
-    request->named = 1;
+    request->trace_id = hex(r->pool, trace->span.trace_id, ES_TRACE_ID_LEN);
 
-    show(r, "OTEL_TRACE_ID", hex(r->pool, trace->span.trace_id, ES_TRACE_ID_LEN));
+    /* Something was logged before its place was known. */
+    if (r->log_id != NULL) {
+        r->log_id = request->trace_id;
+    }
+
+    show(r, "OTEL_TRACE_ID", request->trace_id);
     show(r, "OTEL_SPAN_ID", hex(r->pool, trace->span.span_id, ES_SPAN_ID_LEN));
     show(r, "OTEL_PARENT_SAMPLED", parent_sampled ? "1" : "0");
     if (trace->has_parent) {
@@ -94,6 +99,7 @@ edgespan_show_why(request_rec *r, const es_trace_t *trace)
 void
 edgespan_show_decision(request_rec *r, edgespan_request_t *request, const uint8_t *upstream_id)
 {
+    const char *template = edgespan_server_conf(r)->trace_url;
     es_trace_t *trace = request->trace;
     char *traceparent = apr_palloc(r->pool, ES_TRACEPARENT_LEN + 1);
 
@@ -107,6 +113,9 @@ edgespan_show_decision(request_rec *r, edgespan_request_t *request, const uint8_
     show(r, "OTEL_TRACEPARENT", traceparent);
     if (upstream_id != NULL) {
         show(r, "OTEL_UPSTREAM_SPAN_ID", hex(r->pool, upstream_id, ES_SPAN_ID_LEN));
+    }
+    if (template != NULL) {
+        show_text(r, "OTEL_TRACE_URL", es_trace_url(trace, es_cstr(template)));
     }
     edgespan_show_why(r, trace);
     request->shown = 1;

@@ -138,9 +138,7 @@ edgespan_check_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, se
     es_error_t error;
     int processes;
 
-    (void) pconf;
     (void) plog;
-    (void) s;
     if (!edgespan_process.used) {
         return OK;
     }
@@ -148,6 +146,7 @@ edgespan_check_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, se
         edgespan_process.used = 0;
         return OK;
     }
+    edgespan_name_locations(pconf, s);
     if (ap_mpm_query(AP_MPMQ_HARD_LIMIT_DAEMONS, &processes) != APR_SUCCESS || processes < 1) {
         processes = 1;
     }

@@ -42,10 +42,16 @@ pool_alloc(void *pool, size_t size)
     return apr_palloc(pool, size);
 }
 
+es_pool_t
+edgespan_pool(apr_pool_t *p)
+{
+    return (es_pool_t){pool_alloc, p};
+}
+
 static es_trace_t *
 start_trace(const request_rec *r)
 {
-    const es_pool_t pool = {pool_alloc, r->pool};
+    const es_pool_t pool = edgespan_pool(r->pool);
     es_trace_t *trace = apr_palloc(r->pool, sizeof(*trace));
 
     es_trace_init(trace, edgespan_process.provider, &pool);
@@ -91,7 +97,7 @@ enter(request_rec *r)
 static int
 records(const edgespan_dir_conf_t *conf)
 {
-    return conf->trace != EDGESPAN_TRACE_UNSET && conf->trace != EDGESPAN_TRACE_OFF;
+    return conf->trace == 1;
 }
 
 static unsigned
@@ -132,29 +138,26 @@ edgespan_evaluate(request_rec *r, const ap_expr_info_t *expr)
     return error == NULL ? value : NULL;
 }
 
-bool
-edgespan_is_true(request_rec *r, const ap_expr_info_t *condition)
+const char *
+edgespan_choose(request_rec *r, const edgespan_choice_t *choice)
 {
     const char *error = NULL;
-    int result = ap_expr_exec(r, condition, &error);
+    int result;
 
+    if (!choice->condition) {
+        return edgespan_evaluate(r, choice->expr);
+    }
+    result = ap_expr_exec(r, choice->expr, &error);
     report(r, error);
-    return result > 0;
+    return result > 0 ? "on" : "off";
 }
 
 static bool
 is_on(request_rec *r, const edgespan_dir_conf_t *conf)
 {
-    switch (conf->trace) {
-    case EDGESPAN_TRACE_ON:
-        return true;
-    case EDGESPAN_TRACE_CONDITION:
-        return edgespan_is_true(r, conf->trace_expr);
-    case EDGESPAN_TRACE_VALUE:
-        return es_is_true(es_cstr(edgespan_evaluate(r, conf->trace_expr)));
-    default:
-        return false;
-    }
+    return records(conf)
+           && (conf->trace_choice.expr == NULL
+               || es_is_true(es_cstr(edgespan_choose(r, &conf->trace_choice))));
 }
 
 static uint64_t

@@ -46,7 +46,7 @@ set_request(request_rec *r, es_http_t *http)
     http->scheme = es_cstr(ap_http_scheme(r));
     http->host = es_cstr(apr_table_get(r->headers_in, "Host"));
     http->user_agent = es_cstr(apr_table_get(r->headers_in, "User-Agent"));
-    http->route = es_cstr(edgespan_dir_conf(r)->route);
+    http->route = edgespan_route(r);
 
     /* mod_remoteip changes the first, never the second. */
     http->client_address = es_cstr(r->useragent_ip);
@@ -101,37 +101,6 @@ set_result(const request_rec *last, es_http_t *http)
     }
 }
 
-/* The user's, then the members of baggage that are wanted. */
-static void
-set_attributes(request_rec *r, const es_trace_t *trace, es_http_t *http)
-{
-    const apr_array_header_t *list = edgespan_dir_conf(r)->attributes;
-    const apr_array_header_t *keys = edgespan_dir_conf(r)->baggage_keys;
-    int user_count = list != NULL ? list->nelts : 0;
-    int baggage_count = keys != NULL && trace->baggage.len != 0 ? keys->nelts : 0;
-    es_attribute_t *attributes;
-
-    if (user_count + baggage_count == 0) {
-        return;
-    }
-    attributes =
-        apr_palloc(r->pool, (apr_size_t) (user_count + baggage_count) * sizeof(*attributes));
-    for (int i = 0; i < user_count; i++) {
-        const edgespan_attribute_t *attribute = &APR_ARRAY_IDX(list, i, edgespan_attribute_t);
-
-        attributes[i].key = es_cstr(attribute->key);
-        attributes[i].value = es_cstr(edgespan_evaluate(r, attribute->value));
-    }
-    http->attributes = attributes;
-    http->attributes_count = (unsigned) user_count;
-    if (baggage_count != 0) {
-        const es_names_t names = {(const es_str_t *) keys->elts, (unsigned) keys->nelts};
-
-        http->attributes_count =
-            es_trace_baggage_attributes(trace, &names, attributes, http->attributes_count);
-    }
-}
-
 /* What the head dropped may be kept for how it ended. */
 static bool
 is_kept(request_rec *last, es_trace_t *trace, es_http_t *http)
@@ -169,7 +138,7 @@ edgespan_end_server_span(request_rec *r, request_rec *last, es_trace_t *trace)
         return;
     }
     set_request(r, &http);
-    set_attributes(last, trace, &http);
+    edgespan_set_attributes(r, last, trace, &http);
     if (conf->span_name != NULL) {
         http.name = es_cstr(edgespan_evaluate(last, conf->span_name));
     }

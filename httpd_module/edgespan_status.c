@@ -1,10 +1,12 @@
-/* SetHandler otel-status: what tracing did so far.
+/* What tracing did so far: SetHandler otel-status, and a few lines in mod_status' page.
  *
- * It answers only who is on this machine, unless the section that sets the
+ * The handler answers only who is on this machine, unless the section that sets the
  * handler says who may see it. Rules from elsewhere do not count: nearly every
  * DocumentRoot says "Require all granted", and means its files. */
 
 #include "mod_edgespan.h"
+
+#include "mod_status.h"
 
 #include <stdlib.h>
 
@@ -133,6 +135,63 @@ edgespan_status_handler(request_rec *r)
     apr_table_setn(r->headers_out, "Cache-Control", "no-store");
     if (!r->header_only) {
         ap_rwrite(text, (int) length, r);
+    }
+    free(text);
+    return OK;
+}
+
+/* ---------------------------------------------------------- mod_status --- */
+
+/* The facts that tell whether all is well; the others are what the handler is for. */
+static bool
+is_short(const char *name)
+{
+    static const char *const names[] = {"spans.started", "spans.sampled", "spans.dropped.",
+                                        "queue.fill_percent"};
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strncmp(name, names[i], strlen(names[i])) == 0) {
+            return true;
+        }
+    }
+    return strncmp(name, "exporters.", sizeof("exporters.") - 1) == 0
+           && (strstr(name, ".state") != NULL || strstr(name, ".sent_spans") != NULL);
+}
+
+/* Whoever may see mod_status' page may see this. */
+int
+edgespan_server_status(request_rec *r, int flags)
+{
+    const int machine = flags & AP_STATUS_SHORT;
+    char *text, *line, *next;
+    size_t length;
+
+    if (edgespan_process.generation == NULL
+        || (text = es_status(edgespan_process.generation, ES_STATUS_TEXT, &length)) == NULL) {
+        return OK;
+    }
+    if (!machine) {
+        ap_rputs("<hr />\n<h2>Edgespan</h2>\n<table border=\"0\">\n", r);
+    }
+    for (line = apr_pstrmemdup(r->pool, text, length); (next = strchr(line, '\n')) != NULL;
+         line = next + 1) {
+        char *value = strchr(line, ' ');
+
+        *next = '\0';
+        if (value == NULL || !is_short(line)) {
+            continue;
+        }
+        *value++ = '\0';
+        value += strspn(value, " ");
+        if (machine) {
+            ap_rprintf(r, "edgespan.%s: %s\n", line, value);
+        } else {
+            ap_rprintf(r, "<tr><td>%s</td><td>%s</td></tr>\n", line,
+                       ap_escape_html(r->pool, value));
+        }
+    }
+    if (!machine) {
+        ap_rputs("</table>\n", r);
     }
     free(text);
     return OK;

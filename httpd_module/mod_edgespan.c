@@ -2,6 +2,8 @@
 
 #include "mod_edgespan.h"
 
+#include "mod_status.h"
+
 static void
 register_hooks(apr_pool_t *p)
 {
@@ -13,6 +15,9 @@ register_hooks(apr_pool_t *p)
 
     /* The MPM computes its limits in the same hook. */
     static const char *const check_before[] = {"event.c", "worker.c", "prefork.c", NULL};
+
+    /* Who gives each request an id of its own, which is no trace's. */
+    static const char *const log_id_before[] = {"mod_unique_id.c", NULL};
 
     (void) p;
     ap_hook_pre_config(edgespan_pre_config, NULL, NULL, APR_HOOK_MIDDLE);
@@ -27,6 +32,9 @@ register_hooks(apr_pool_t *p)
     ap_hook_insert_error_filter(edgespan_insert_filter, NULL, NULL, APR_HOOK_LAST);
 
     ap_hook_handler(edgespan_status_handler, NULL, NULL, APR_HOOK_MIDDLE);
+    APR_OPTIONAL_HOOK(ap, status_hook, edgespan_server_status, NULL, NULL, APR_HOOK_MIDDLE);
+
+    ap_hook_generate_log_id(edgespan_generate_log_id, NULL, log_id_before, APR_HOOK_MIDDLE);
 
     /* Before mod_log_config, which is to find OTEL_... in place. */
     ap_hook_log_transaction(edgespan_log_transaction, NULL, NULL, APR_HOOK_REALLY_FIRST);

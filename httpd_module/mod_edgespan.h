@@ -6,11 +6,13 @@
  *   edgespan_process.c      shared memory, start and stop of tracing in a child
  *   edgespan_request.c      a request's way: join, decide, inject, end
  *   edgespan_context.c      headers of the context, and whom to believe
+ *   edgespan_attributes.c   what the directives add to a span
  *   edgespan_environment.c  OTEL_... in the environment and in the notes
+ *   edgespan_log.c          %L
  *   edgespan_response.c     the response: its first byte, a header for the client
  *   edgespan_proxy.c        mod_proxy: the tries of an upstream
  *   edgespan_span.c         what a request says in its SERVER span
- *   edgespan_status.c       SetHandler otel-status
+ *   edgespan_status.c       SetHandler otel-status, mod_status
  *
  * Threads: a request may end on another thread than the one that handled it
  * (HTTP/2, event's write completion). All of its state is in its pool. */
@@ -34,15 +36,13 @@ APLOG_USE_MODULE(edgespan);
 
 /* ------------------------------------------------------ configuration --- */
 
-typedef enum {
-    EDGESPAN_TRACE_UNSET,
-    EDGESPAN_TRACE_OFF,
-    EDGESPAN_TRACE_ON,
-    EDGESPAN_TRACE_CONDITION, /* expr=a condition, true or false */
-    EDGESPAN_TRACE_VALUE      /* expr=%{variable}, whose value says on or off */
-} edgespan_switch_e;
-
 #define EDGESPAN_UNSET (-1)
+
+/* A word that varies: of a lone %{variable} its value, of a condition "on" or "off". */
+typedef struct {
+    ap_expr_info_t *expr; /* NULL: it does not vary */
+    bool condition;
+} edgespan_choice_t;
 
 typedef enum {
     EDGESPAN_STATUS_UNSET,
@@ -56,39 +56,36 @@ typedef enum {
 typedef struct {
     const char *key;
     ap_expr_info_t *value;
+    es_attribute_type_t type;
 } edgespan_attribute_t;
 
 /* Per directory. */
 typedef struct {
-    edgespan_switch_e trace;
-    ap_expr_info_t *trace_expr;
+    int trace; /* 0, 1, or EDGESPAN_UNSET */
+    edgespan_choice_t trace_choice;
     int context; /* ES_CONTEXT_..., or EDGESPAN_UNSET */
     es_sampling_t sampling;
+    es_redaction_t redaction;
     ap_expr_info_t *rate_expr;        /* NULL: it is constant */
     ap_expr_info_t *span_name;        /* NULL: unset */
+    ap_expr_info_t *route;            /* NULL: unset */
+    const char *location;             /* the innermost <Location> as a route; NULL: none */
     apr_array_header_t *attributes;   /* of edgespan_attribute_t; NULL: unset */
+    apr_array_header_t *captures;     /* of es_capture_t; NULL: unset */
     apr_array_header_t *baggage_keys; /* of es_str_t; NULL: unset */
     int response;                     /* es_response_header_t, or EDGESPAN_UNSET */
     int upstream_span;                /* 0, 1, or EDGESPAN_UNSET */
-    const char *route;                /* of the innermost <Location>; NULL: none */
     edgespan_status_e status;         /* SetHandler otel-status */
 } edgespan_dir_conf_t;
-
-typedef enum {
-    EDGESPAN_TRUST_UNSET,
-    EDGESPAN_TRUST_CONSTANT,
-    EDGESPAN_TRUST_CONDITION, /* expr=a condition: on or off */
-    EDGESPAN_TRUST_VALUE      /* expr=%{variable}, whose value is the word */
-} edgespan_trusted_e;
 
 /* Per server. */
 typedef struct {
     uint16_t resource;
     int resource_set;
     es_propagation_t propagation;
-    edgespan_trusted_e trusted;
-    es_trust_t trust; /* if constant */
-    ap_expr_info_t *trust_expr;
+    int trust; /* es_trust_t, or EDGESPAN_UNSET */
+    edgespan_choice_t trust_choice;
+    const char *trace_url; /* a template; NULL: unset */
 } edgespan_server_conf_t;
 
 extern const command_rec edgespan_commands[];
@@ -97,6 +94,9 @@ void *edgespan_create_dir_config(apr_pool_t *p, char *path);
 void *edgespan_merge_dir_config(apr_pool_t *p, void *base, void *add);
 void *edgespan_create_server_config(apr_pool_t *p, server_rec *s);
 void *edgespan_merge_server_config(apr_pool_t *p, void *base, void *add);
+
+/* Makes every <Location> of all servers known as a route, whatever stands in it. */
+void edgespan_name_locations(apr_pool_t *p, const server_rec *s);
 
 static inline const edgespan_dir_conf_t *
 edgespan_dir_conf(const request_rec *r)
@@ -145,8 +145,8 @@ typedef struct edgespan_upstream edgespan_upstream_t;
 typedef struct {
     es_trace_t *trace;
     edgespan_upstream_t *upstream; /* NULL: not proxied */
+    const char *trace_id;          /* the ids are in its tables, OTEL_TRACE_ID ...; NULL: not yet */
     unsigned int decided : 1;      /* its configuration was asked */
-    unsigned int named : 1;        /* the ids are in its tables, OTEL_TRACE_ID ... */
     unsigned int shown : 1;        /* and the decision, OTEL_SAMPLED ... */
     unsigned int truncated : 1;    /* the upstream ended before its response */
     unsigned int unanswered : 1;   /* httpd closed the connection instead of a response */
@@ -173,9 +173,11 @@ int edgespan_log_transaction(request_rec *r);
 /* The request as the client sent it. */
 request_rec *edgespan_initial_request(request_rec *r);
 
+es_pool_t edgespan_pool(apr_pool_t *p);
+
 /* NULL if it cannot be evaluated. */
 const char *edgespan_evaluate(request_rec *r, const ap_expr_info_t *expr);
-bool edgespan_is_true(request_rec *r, const ap_expr_info_t *condition);
+const char *edgespan_choose(request_rec *r, const edgespan_choice_t *choice);
 
 /* ------------------------------------------------------------- context --- */
 
@@ -201,6 +203,21 @@ void edgespan_show_decision(request_rec *r, edgespan_request_t *request,
 
 /* OTEL_DECISION, again when the request was kept at its end. */
 void edgespan_show_why(request_rec *r, const es_trace_t *trace);
+
+/* ---------------------------------------------------------- attributes --- */
+
+/* Of the place where the request came in. Empty: none. */
+es_str_t edgespan_route(request_rec *r);
+
+/* What the user adds to the SERVER span of `r`; `last` is where internal redirects
+ * led. */
+void edgespan_set_attributes(const request_rec *r, request_rec *last, const es_trace_t *trace,
+                             es_http_t *http);
+
+/* ----------------------------------------------------------------- log --- */
+
+/* %L of a request that shows its ids is its trace id. */
+int edgespan_generate_log_id(const conn_rec *c, const request_rec *r, const char **id);
 
 /* ------------------------------------------------------------ response --- */
 
@@ -238,6 +255,9 @@ void edgespan_end_upstream_spans(const edgespan_request_t *initial);
 const char *edgespan_set_handler(cmd_parms *cmd, void *dir_conf, const char *args);
 
 int edgespan_status_handler(request_rec *r);
+
+/* The page of mod_status, where that is loaded. */
+int edgespan_server_status(request_rec *r, int flags);
 
 /* --------------------------------------------------------------- spans --- */
 
