@@ -311,7 +311,7 @@ END
     is $span->{attrs}{'http.response.status_code'}, 404, 'ErrorDocument: status';
     is $span->{attrs}{'url.path'}, '/traced/error', 'path of the request';
     is $span->{attrs}{'url.query'}, 'q=1', 'and query';
-    is $span->{attrs}{'http.route'}, '/traced/*', 'and route';
+    is $span->{attrs}{'http.route'}, '/traced/error/*', 'and route';
     is $span->{response}{body}, "sorry\n", 'the document';
     is $span->{attrs}{'http.response.body.size'}, 6, 'its size';
     is $span->{record}{trace}, $span->{trace_id}, 'variables after a redirect';
