@@ -31,6 +31,10 @@ bool es_generation_create(es_generation_t **generation, const es_config_t *confi
  * in a serving process only after es_provider_stop(). */
 void es_generation_destroy(es_generation_t *generation);
 
+/* Counts a span of a request that ended when its process traced no more. In a serving
+ * process any time; async-signal-safe. */
+void es_generation_missed(es_generation_t *generation);
+
 /* Starts tracing in a serving process: takes a slot, seeds the id generator
  * and starts the exporter thread (all signals blocked, the CPU affinity saved
  * by es_generation_create). `log` is copied. */

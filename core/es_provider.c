@@ -76,6 +76,12 @@ es_generation_destroy(es_generation_t *generation)
     free(generation);
 }
 
+void
+es_generation_missed(es_generation_t *generation)
+{
+    es_stats_add(&generation->stats->stripes[0].dropped[ES_DROP_SHUTDOWN], 1);
+}
+
 /* ----------------------------------------------------------- provider --- */
 
 /* Without an exporter nothing is recorded (es_trace_http); without an override

@@ -215,7 +215,7 @@ edgespan_post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, ser
 
 /* Prefork runs this inside its SIGTERM handler, which may have interrupted
  * anything, a push included: there it only waits. Requests that end from here
- * on, when their pools go, are not recorded. */
+ * on, when their pools go, are counted. */
 static apr_status_t
 stop_provider(void *data)
 {

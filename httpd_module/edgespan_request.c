@@ -340,6 +340,17 @@ edgespan_insert_filter(request_rec *r)
     }
 }
 
+/* A process that ends destroys the requests that are left, behind its last span. */
+static void
+count_missed(request_rec *r)
+{
+    const es_trace_t *trace = trace_of(r);
+
+    if (edgespan_process.generation != NULL && trace != NULL && es_trace_sampled(trace)) {
+        es_generation_missed(edgespan_process.generation);
+    }
+}
+
 /* `r` is the request as the client sent it. */
 int
 edgespan_log_transaction(request_rec *r)
@@ -349,6 +360,7 @@ edgespan_log_transaction(request_rec *r)
     es_trace_t *trace;
 
     if (edgespan_process.provider == NULL) {
+        count_missed(r);
         return DECLINED;
     }
     for (request_rec *step = r; step != NULL; step = step->next) {
