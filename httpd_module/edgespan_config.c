@@ -13,6 +13,7 @@ edgespan_create_dir_config(apr_pool_t *p, char *path)
     conf->trace = EDGESPAN_UNSET;
     conf->context = EDGESPAN_UNSET;
     conf->upstream_span = EDGESPAN_UNSET;
+    conf->subrequest_span = EDGESPAN_UNSET;
     conf->response = EDGESPAN_UNSET;
     return conf;
 }
@@ -61,6 +62,9 @@ edgespan_merge_dir_config(apr_pool_t *p, void *base_conf, void *add_conf)
     }
     if (add->upstream_span == EDGESPAN_UNSET) {
         conf->upstream_span = base->upstream_span;
+    }
+    if (add->subrequest_span == EDGESPAN_UNSET) {
+        conf->subrequest_span = base->subrequest_span;
     }
     if (add->route == NULL) {
         conf->route = base->route;
@@ -328,7 +332,9 @@ const command_rec edgespan_commands[] = {
     AP_INIT_TAKE1("OtelResponseHeader", edgespan_set_response_header, NULL, ANYWHERE,
                   "tell the client its trace: Off (the default), traceresponse or server-timing"),
     AP_INIT_FLAG("OtelUpstreamSpan", edgespan_set_flag, FIELD(upstream_span), ANYWHERE,
-                 "a span for the upstream of a proxied request: On (the default) or Off"),
+                 "a span for each try of an upstream: On (the default) or Off"),
+    AP_INIT_FLAG("OtelSubrequestSpan", edgespan_set_flag, FIELD(subrequest_span), ANYWHERE,
+                 "a span for each subrequest that runs: On (the default) or Off"),
 
     /* Beside core's: httpd calls both. */
     AP_INIT_RAW_ARGS("SetHandler", edgespan_set_handler, NULL, OR_FILEINFO,

@@ -75,6 +75,7 @@ typedef struct {
     apr_array_header_t *baggage_keys; /* of es_str_t; NULL: unset */
     int response;                     /* es_response_header_t, or EDGESPAN_UNSET */
     int upstream_span;                /* 0, 1, or EDGESPAN_UNSET */
+    int subrequest_span;              /* likewise */
     edgespan_status_e status;         /* SetHandler otel-status */
 } edgespan_dir_conf_t;
 
