@@ -47,6 +47,7 @@ set_request(request_rec *r, es_http_t *http)
     http->host = es_cstr(apr_table_get(r->headers_in, "Host"));
     http->user_agent = es_cstr(apr_table_get(r->headers_in, "User-Agent"));
     http->route = edgespan_route(r);
+    http->redaction = &edgespan_dir_conf(r)->redaction;
 
     /* mod_remoteip changes the first, never the second. */
     http->client_address = es_cstr(r->useragent_ip);
