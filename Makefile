@@ -52,7 +52,7 @@ LIBEDGESPAN = $(BUILD)/core/libedgespan.a
 NGX_MODULE = $(BUILD)/nginx/ngx_http_edgespan_module.so
 HTTPD_MODULE = $(BUILD)/httpd/mod_edgespan.so
 
-.PHONY: all core nginx httpd deps demo test check interop unit fuzz fuzzers bench format format-check install clean FORCE
+.PHONY: all core nginx httpd deps demo test check interop differences unit fuzz fuzzers bench format format-check install clean FORCE
 
 all: nginx httpd
 core: $(LIBEDGESPAN)
@@ -164,7 +164,8 @@ INTEROP_TESTS = $(sort $(wildcard t/interop/*.t))
 check: SHELL = /bin/bash
 check: all $(UNIT_PROGRAMS)
 	@set -o pipefail; t/interop/fetch --check > /dev/null && interop='$(INTEROP_TESTS)'; \
-	    { $(RUN_UNIT) && $(RUN_PROVE) $$interop; } | tee $(BUILD)/test.log
+	    { $(RUN_UNIT) && $(RUN_PROVE) $$interop; } 2>&1 | tee $(BUILD)/test.log
+	@sed -n 's/^# \(scenarios: \)/\1/p' $(BUILD)/test.log
 	@awk -F '[=, ]+' '/^Files=/ { files += $$2; tests += $$4 } \
 	    END { print "make test: " tests " tests in " files " files, all passed" }' $(BUILD)/test.log
 	@t/interop/fetch --check || true
@@ -175,6 +176,12 @@ interop:
 	t/interop/fetch
 	$(MAKE) all
 	prove -It/lib $(PROVE_FLAGS) $(INTEROP_TESTS)
+
+# docs/differences.md says where nginx and httpd differ in t/scenarios.
+differences:
+	@text=$$(perl -It/lib -MEdgespanTest::Scenarios \
+	    -e 'print EdgespanTest::Scenarios::differences(EdgespanTest::Scenarios::read_all())') \
+	    && echo "$$text" > docs/differences.md
 
 unit: $(UNIT_PROGRAMS)
 	$(RUN_UNIT)

@@ -10,7 +10,7 @@ use Test::More;
 use EdgespanTest;
 use EdgespanTest::Collector;
 use EdgespanTest::HttpdTraced;
-use EdgespanTest::Otlp;
+use EdgespanTest::Tree;
 use EdgespanTest::Upstream;
 
 my $TRACE       = '4bf92f3577b34da6a3ce929d0e0e4736';
@@ -26,7 +26,7 @@ sub clients {
 sub client {
     my ($s, $span) = @_;
     my @clients = clients($s, $span);
-    is @clients, 1, 'one CLIENT span' or diag EdgespanTest::Otlp::tree([ $s->{collector}->spans ]);
+    is @clients, 1, 'one CLIENT span' or diag EdgespanTest::Tree::tree([ $s->{collector}->spans ]);
     return $clients[0];
 }
 

@@ -22,6 +22,7 @@ use EdgespanTest;
 use EdgespanTest::CollectorServer;
 use EdgespanTest::Jaeger;
 use EdgespanTest::Otlp;
+use EdgespanTest::Tree;
 use EdgespanTest::Zipkin;
 
 my %LIVE;
@@ -249,7 +250,7 @@ sub wait_spans {
             scalar @spans, scalar @all,
             join(', ', map {"$answers{$_} answered $_"} sort keys %answers)
                 || 'none'),
-            EdgespanTest::Otlp::tree([ @all > 50 ? @all[0 .. 49] : @all ]);
+            EdgespanTest::Tree::tree([ @all > 50 ? @all[0 .. 49] : @all ]);
     };
     return wantarray ? @spans : \@spans;
 }

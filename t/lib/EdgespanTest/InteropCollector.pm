@@ -14,6 +14,7 @@ use JSON::PP ();
 use EdgespanTest;
 use EdgespanTest::Certificates;
 use EdgespanTest::Otlp;
+use EdgespanTest::Tree;
 
 my %PORT = (grpc => 1, http => 2, zipkin => 3, jaeger => 4,
     tls_grpc => 5, tls_http => 6, mtls_grpc => 7, mtls_http => 8);
@@ -122,7 +123,7 @@ sub spans {
 sub tree {
     my ($self, $trace_id) = @_;
     $self->_read;
-    return EdgespanTest::Otlp::tree($self->{traces}{$trace_id} // []);
+    return EdgespanTest::Tree::tree($self->{traces}{$trace_id} // []);
 }
 
 # What has come to the file since the last time, by its trace.

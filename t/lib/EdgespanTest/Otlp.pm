@@ -438,42 +438,48 @@ sub lint {
         push @bad, "$who: reserved flag bits set" if $s->{flags} & ~0x3ff;
         push @bad, "$who: status message without ERROR"
             if $s->{status}{code} ne 'ERROR' && $s->{status}{message} ne '';
+        push @bad, "$who: status $s->{status}{code} with" . (defined $s->{attrs}{'error.type'} ? '' : 'out') . ' error.type'
+            if $s->{status}{code} eq 'ERROR' xor defined $s->{attrs}{'error.type'};
+        push @bad, _lint_times($who, $s);
     }
     return @bad;
 }
 
-sub tree {
+# What a request waited for makes up its time.
+sub _lint_times {
+    my ($who, $s) = @_;
+    my @keys = grep {/^edgespan\.time\./} sort keys %{ $s->{attrs} } or return;
+    my $sum = 0;
+    $sum += $s->{attrs}{$_} for @keys;
+    my $duration = ($s->{end} - $s->{start}) / 1e9;
+    return ((map {"$who: $_ is not over 0"} grep { $s->{attrs}{$_} <= 0 } @keys),
+        $s->{kind} eq 'SERVER' && abs($sum - $duration) > 1e-6
+            ? "$who: edgespan.time.* are $sum of $duration seconds" : ());
+}
+
+# Rules that hold where all spans of some traces are there, and where SERVER spans are
+# told apart by their ids.
+sub lint_traces {
     my ($spans) = @_;
-    my (%known, %children, @roots);
-    $known{"$_->{trace_id}$_->{span_id}"} = 1 for @$spans;
-    for my $s (sort { $a->{start} <=> $b->{start} } @$spans) {
-        my $parent = "$s->{trace_id}$s->{parent_span_id}";
-        if ($s->{parent_span_id} ne '' && $known{$parent}) {
-            push @{ $children{$parent} }, $s;
-        }
-        else { push @roots, $s }
+    my (@bad, %by_id);
+    for my $s (@$spans) {
+        push @bad, "$s->{span_id} '$s->{name}': this id twice" if $by_id{ $s->{span_id} };
+        $by_id{ $s->{span_id} } = $s;
     }
-    my ($out, $trace, %seen) = ('', '');
-    my $walk;
-    $walk = sub {
-        my ($s, $depth) = @_;
-        my $id = "$s->{trace_id}$s->{span_id}";
-        my $again = $seen{$id}++;
-        $out .= sprintf "%s%s %s %.3fms [%s] %s%s%s\n", '  ' x ($depth + 1),
-            $s->{name}, $s->{kind}, ($s->{end} - $s->{start}) / 1e6,
-            $s->{resource}{'service.name'} // '?', $s->{span_id},
-            $depth || $s->{parent_span_id} eq '' ? '' : " <- $s->{parent_span_id}",
-            $again ? ' (DUPLICATE)' : '';
-        return if $again;
-        $walk->($_, $depth + 1) for @{ $children{$id} || [] };
-    };
-    for my $root (sort { $a->{trace_id} cmp $b->{trace_id} } @roots) {
-        $out .= "trace $root->{trace_id}\n" if $root->{trace_id} ne $trace;
-        $trace = $root->{trace_id};
-        $walk->($root, 0);
+    for my $s (grep { $_->{kind} ne 'SERVER' } @$spans) {
+        my $who = "$s->{kind} $s->{span_id} '$s->{name}'";
+        my $parent = $by_id{ $s->{parent_span_id} };
+        if (!$parent) { push @bad, "$who: no parent"; next }
+        push @bad, "$who: not of its parent's trace" if $s->{trace_id} ne $parent->{trace_id};
+        push @bad, "$who: a CLIENT span above" if $parent->{kind} eq 'CLIENT';
+        push @bad, "$who: begins before its parent" if $s->{start} < $parent->{start};
+        # Nobody waits for what goes on in the background.
+        my $above = $s;
+        $above = $by_id{ $above->{parent_span_id} }
+            while $above && !$above->{attrs}{'edgespan.background'};
+        push @bad, "$who: ends after its parent" if !$above && $s->{end} > $parent->{end};
     }
-    undef $walk;
-    return $out;
+    return @bad;
 }
 
 1;
