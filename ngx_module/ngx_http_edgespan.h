@@ -15,7 +15,9 @@
  *   ngx_http_edgespan_filter.c       the response on its way out
  *   ngx_http_edgespan_subrequest.c   subrequests: the INTERNAL spans
  *   ngx_http_edgespan_headers.c      headers sent to upstreams
- *   ngx_http_edgespan_upstream.c     when a try of an upstream began and ended
+ *   ngx_http_edgespan_upstream.c     which upstreams are wrapped
+ *   ngx_http_edgespan_response.c     cache status, status of gRPC
+ *   ngx_http_edgespan_peer.c         a try of an upstream, its id and times
  *   ngx_http_edgespan_span.c         what a finished request says in its span
  *   ngx_http_edgespan_client.c       and in those of its upstreams
  *   ngx_http_edgespan_variables.c    $otel_*
@@ -115,11 +117,13 @@ typedef struct {
  */
 
 typedef struct {
-    u_char                          span_id[ES_SPAN_ID_LEN];
+    u_char                          span_id[ES_SPAN_ID_LEN];   /* last try's */
+    u_char                          header_id[ES_SPAN_ID_LEN]; /* injected */
     ngx_uint_t                      first_state;  /* in r->upstream_states */
     uint64_t                        created;      /* before its first try */
 
     /* what is sent, as far as it is known */
+    ngx_http_upstream_t            *upstream;     /* NULL: it is not */
     ngx_str_t                       method;
     ngx_str_t                       schema;       /* "http://" */
     ngx_str_t                       host;
@@ -127,17 +131,28 @@ typedef struct {
     in_port_t                       port;
 
     unsigned                        span:1;       /* otel_upstream_span */
+    unsigned                        injected:1;
+    unsigned                        grpc:1;       /* over HTTP/2 */
 } ngx_http_edgespan_leg_t;
 
 
+/* times as in es_http_try_t */
+
 typedef struct {
     ngx_uint_t                      state;        /* in r->upstream_states */
+    u_char                          span_id[ES_SPAN_ID_LEN];
     uint64_t                        start;
+    uint64_t                        connected;
+    uint64_t                        secured;
+    uint64_t                        first_byte;
     uint64_t                        end;
+    unsigned                        span:1;       /* not that of the try before */
+    unsigned                        reused:1;
     unsigned                        no_peer:1;    /* none was live */
 } ngx_http_edgespan_try_t;
 
 
+typedef struct ngx_http_edgespan_peer_s  ngx_http_edgespan_peer_t;
 typedef struct ngx_http_edgespan_ctx_s  ngx_http_edgespan_ctx_t;
 
 struct ngx_http_edgespan_ctx_s {
@@ -156,8 +171,10 @@ struct ngx_http_edgespan_ctx_s {
     ngx_http_edgespan_leg_t        *leg;          /* under way, or to come */
     ngx_array_t                     legs;         /* of ..._leg_t * */
     ngx_array_t                     tries;        /* of ..._try_t */
+    ngx_http_edgespan_peer_t       *peer;         /* the upstream's, wrapped */
 
     uint64_t                        first_byte;   /* when a header was sent */
+    uint64_t                        upgraded;     /* to another protocol */
 
     /* a subrequest's own span */
     u_char                          span_id[ES_SPAN_ID_LEN];
@@ -270,15 +287,39 @@ ngx_int_t ngx_http_edgespan_strip(ngx_http_request_t *r);
 ngx_http_edgespan_leg_t *ngx_http_edgespan_get_leg(ngx_http_request_t *r,
     ngx_http_edgespan_ctx_t *ctx);
 
-void ngx_http_edgespan_set_upstream(ngx_http_request_t *r,
-    ngx_http_edgespan_leg_t *leg);
+/* writes another id over the one before; returns how often that was there */
+ngx_uint_t ngx_http_edgespan_rewrite(ngx_http_upstream_t *u, u_char *from,
+    u_char *to);
+
+void ngx_http_edgespan_leave_leg(ngx_http_request_t *r,
+    ngx_http_edgespan_ctx_t *ctx);
+void ngx_http_edgespan_wrap_peer(ngx_http_request_t *r,
+    ngx_http_edgespan_ctx_t *ctx);
 ngx_int_t ngx_http_edgespan_wrap_upstreams(ngx_conf_t *cf,
     ngx_http_edgespan_main_conf_t *mcf);
 
 void ngx_http_edgespan_end_request(ngx_http_request_t *r,
     ngx_http_edgespan_ctx_t *ctx);
+
+/*
+ * The CLIENT spans of a (sub)request whose span is "http".  "timeline" is NULL
+ * where the client did not wait for them.
+ */
 void ngx_http_edgespan_end_upstreams(ngx_http_edgespan_ctx_t *ctx,
-    es_http_t *server);
+    es_http_t *http, es_timeline_t *timeline);
+
+/* what nginx's cache said, "HIT" and so on; empty: it was not asked */
+es_str_t ngx_http_edgespan_cache_status(ngx_http_request_t *r);
+
+/* the content type is that of a call of gRPC */
+ngx_uint_t ngx_http_edgespan_is_grpc(ngx_http_request_t *r);
+
+/* "grpc-status", a decimal number; empty: none came */
+es_str_t ngx_http_edgespan_grpc_status(ngx_list_t *trailers,
+    ngx_list_t *headers);
+
+/* grpc and grpc_status, as answered to the client */
+void ngx_http_edgespan_set_grpc(ngx_http_request_t *r, es_http_t *http);
 
 ngx_int_t ngx_http_edgespan_add_variables(ngx_conf_t *cf);
 

@@ -68,6 +68,10 @@ ngx_http_edgespan_header_filter(ngx_http_request_t *r)
         ctx->first_byte = es_mono_ns();
     }
 
+    if (r->upstream != NULL && r->upstream->upgrade) {
+        ctx->upgraded = es_mono_ns();
+    }
+
     return ngx_http_next_header_filter(r);
 }
 

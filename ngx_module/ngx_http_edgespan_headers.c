@@ -22,16 +22,19 @@ static ngx_int_t ngx_http_edgespan_copy_list(ngx_http_request_t *r,
     es_trace_t *trace, ngx_uint_t n);
 static ngx_int_t ngx_http_edgespan_push(ngx_http_request_t *r,
     es_header_t *header);
+static u_char *ngx_http_edgespan_search(u_char *p, u_char *last, u_char *what,
+    size_t len);
 
 
 /*
  * The leg under way, or else the next one: its span id is the parent of what
- * the upstream does.  With "otel_upstream_span off" that is the SERVER span's.
+ * the upstream does.  With "otel_upstream_span off" that is the span's above.
  */
 
 ngx_http_edgespan_leg_t *
 ngx_http_edgespan_get_leg(ngx_http_request_t *r, ngx_http_edgespan_ctx_t *ctx)
 {
+    const uint8_t                  *parent_id;
     ngx_http_edgespan_leg_t        *leg, **slot;
     ngx_http_edgespan_loc_conf_t   *lcf;
 
@@ -67,7 +70,11 @@ ngx_http_edgespan_get_leg(ngx_http_request_t *r, ngx_http_edgespan_ctx_t *ctx)
         es_trace_new_span_id(ctx->trace, leg->span_id);
 
     } else {
-        ngx_memcpy(leg->span_id, ctx->trace->span.span_id, ES_SPAN_ID_LEN);
+        parent_id = ngx_http_edgespan_parent_id(ctx);
+
+        ngx_memcpy(leg->span_id,
+                   parent_id ? parent_id : ctx->trace->span.span_id,
+                   ES_SPAN_ID_LEN);
     }
 
     *slot = leg;
@@ -124,7 +131,72 @@ ngx_http_edgespan_inject(ngx_http_request_t *r, ngx_http_edgespan_ctx_t *ctx)
         }
     }
 
+    ngx_memcpy(leg->header_id, leg->span_id, ES_SPAN_ID_LEN);
+    leg->injected = 1;
+
     return NGX_OK;
+}
+
+
+/*
+ * In a request that was made already: in the buffer of its header, which a
+ * retry sends again, and never in a body, be it that of proxy_set_body.  Every
+ * format that we inject has the id as 16 hex digits.
+ */
+
+ngx_uint_t
+ngx_http_edgespan_rewrite(ngx_http_upstream_t *u, u_char *from, u_char *to)
+{
+    u_char      *p, *last, *end, old[2 * ES_SPAN_ID_LEN],
+                 new[2 * ES_SPAN_ID_LEN];
+    ngx_buf_t   *b;
+    ngx_uint_t   n;
+
+    if (u->request_bufs == NULL || !u->request_bufs->buf->temporary) {
+        return 0;
+    }
+
+    b = u->request_bufs->buf;
+    p = b->start;
+    last = b->last;
+
+    if (u->schema.len > 4 && ngx_strncmp(u->schema.data, "http", 4) == 0) {
+        end = ngx_http_edgespan_search(p, last, (u_char *) CRLF CRLF, 4);
+
+        if (end != NULL) {
+            last = end;
+        }
+    }
+
+    es_hex((char *) old, from, ES_SPAN_ID_LEN);
+    es_hex((char *) new, to, ES_SPAN_ID_LEN);
+
+    for (n = 0; /* void */ ; n++) {
+        p = ngx_http_edgespan_search(p, last, old, sizeof(old));
+
+        if (p == NULL) {
+            return n;
+        }
+
+        p = ngx_cpymem(p, new, sizeof(new));
+    }
+}
+
+
+static u_char *
+ngx_http_edgespan_search(u_char *p, u_char *last, u_char *what, size_t len)
+{
+    while ((size_t) (last - p) >= len) {
+        p = ngx_strlchr(p, last - len + 1, what[0]);
+
+        if (p == NULL || ngx_memcmp(p, what, len) == 0) {
+            return p;
+        }
+
+        p++;
+    }
+
+    return NULL;
 }
 
 

@@ -167,6 +167,10 @@ ngx_http_edgespan_begin_leg(ngx_http_request_t *r,
     /* an upstream answered with a redirect: what comes now is another leg */
 
     if (ctx->first_state != ngx_http_edgespan_states(r)) {
+        if (es_trace_recording(ctx->trace)) {
+            ngx_http_edgespan_leave_leg(r, ctx);
+        }
+
         ctx->first_state = ngx_http_edgespan_states(r);
         ctx->leg = NULL;
     }

@@ -25,6 +25,7 @@ ngx_http_edgespan_end_request(ngx_http_request_t *r,
     ngx_http_edgespan_ctx_t *ctx)
 {
     es_http_t                      http;
+    es_timeline_t                  timeline;
     ngx_http_edgespan_ctx_t       *sub;
     ngx_http_edgespan_loc_conf_t  *lcf;
 
@@ -73,11 +74,17 @@ ngx_http_edgespan_end_request(ngx_http_request_t *r,
         (void) ngx_http_edgespan_complex(r, lcf->span_name, &http.name);
     }
 
-    es_trace_http(ctx->trace, &http);
+    timeline.count = 0;
 
     for (sub = ctx; sub; sub = sub->next) {
-        ngx_http_edgespan_end_upstreams(sub, &http);
+        ngx_http_edgespan_end_upstreams(sub, &http,
+                                        sub->request->background ? NULL
+                                                                 : &timeline);
     }
+
+    http.timeline = &timeline;
+
+    es_trace_http(ctx->trace, &http);
 }
 
 

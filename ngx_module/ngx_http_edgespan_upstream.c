@@ -1,47 +1,20 @@
 
 /*
- * When each try of an upstream began and ended: the functions by which nginx
- * gets and frees a peer are wrapped, as the keepalive module does.  Upstreams
- * resolved at run time ("proxy_pass $variable") do not come by here; for them
- * ngx_http_edgespan_client.c takes nginx's own times, which are milliseconds.
+ * Which upstreams are wrapped, and what is about to be sent to one.
  */
 
 
 #include "ngx_http_edgespan.h"
 
 
-typedef struct {
-    ngx_http_request_t               *request;
-    ngx_http_edgespan_ctx_t          *ctx;
-
-    void                             *data;
-    ngx_event_get_peer_pt             get;
-    ngx_event_free_peer_pt            free;
-    ngx_event_notify_peer_pt          notify;
-
-#if (NGX_HTTP_SSL)
-    ngx_event_set_peer_session_pt     set_session;
-    ngx_event_save_peer_session_pt    save_session;
-#endif
-} ngx_http_edgespan_peer_t;
-
-
 static int ngx_libc_cdecl ngx_http_edgespan_cmp_inits(const void *one,
     const void *two);
 static ngx_int_t ngx_http_edgespan_init_peer(ngx_http_request_t *r,
     ngx_http_upstream_srv_conf_t *us);
-static ngx_int_t ngx_http_edgespan_get_peer(ngx_peer_connection_t *pc,
-    void *data);
-static void ngx_http_edgespan_free_peer(ngx_peer_connection_t *pc, void *data,
-    ngx_uint_t state);
-static void ngx_http_edgespan_notify_peer(ngx_peer_connection_t *pc,
-    void *data, ngx_uint_t type);
-#if (NGX_HTTP_SSL)
-static ngx_int_t ngx_http_edgespan_set_session(ngx_peer_connection_t *pc,
-    void *data);
-static void ngx_http_edgespan_save_session(ngx_peer_connection_t *pc,
-    void *data);
-#endif
+static void ngx_http_edgespan_set_upstream(ngx_http_request_t *r,
+    ngx_http_edgespan_leg_t *leg);
+static void ngx_http_edgespan_own_id(ngx_http_request_t *r,
+    ngx_http_edgespan_ctx_t *ctx);
 
 
 ngx_int_t
@@ -139,7 +112,7 @@ ngx_http_edgespan_find_init(ngx_http_edgespan_main_conf_t *mcf,
  * the place of the URI.
  */
 
-void
+static void
 ngx_http_edgespan_set_upstream(ngx_http_request_t *r,
     ngx_http_edgespan_leg_t *leg)
 {
@@ -148,7 +121,10 @@ ngx_http_edgespan_set_upstream(ngx_http_request_t *r,
 
     u = r->upstream;
 
+    leg->upstream = u;
     leg->schema = u->schema;
+    leg->grpc = u->schema.len > 4
+                && ngx_strncmp(u->schema.data, "grpc", 4) == 0;
     leg->uri = u->uri;
     leg->method = u->method.len ? u->method : r->method_name;
 
@@ -173,45 +149,28 @@ ngx_http_edgespan_set_upstream(ngx_http_request_t *r,
 
 
 /*
- * A background update of the cache is a clone, which comes by no phase: what it
- * sends is the header of the main request, whose own way ended at the cache.
- * So that one's span is the update's.
+ * A leg is over, on which there were tries.  Of upstreams that are resolved at
+ * run time this is all that we see.
  */
 
-static ngx_http_edgespan_ctx_t *
-ngx_http_edgespan_upstream_ctx(ngx_http_request_t *r)
+void
+ngx_http_edgespan_leave_leg(ngx_http_request_t *r,
+    ngx_http_edgespan_ctx_t *ctx)
 {
-    ngx_http_edgespan_ctx_t  *ctx, *main;
-    ngx_http_edgespan_leg_t  *leg;
+    /* nothing was injected */
 
-    ctx = ngx_http_get_module_ctx(r, ngx_http_edgespan_module);
+    if (ctx->leg == NULL) {
 
-    if (ctx != NULL || !r->background) {
-        return ctx;
+        if (ngx_http_edgespan_get_leg(r, ctx) == NULL) {
+            return;
+        }
+
+        ctx->leg->created = ctx->trace->start_mono_ns;
     }
 
-    main = ngx_http_edgespan_get_ctx(r->main);
-
-    if (main == NULL || main->leg == NULL || !main->leg->span
-        || main->leg->first_state != ngx_http_edgespan_states(r->main))
-    {
-        return NULL;
+    if (ctx->leg->upstream == NULL && r->upstream != NULL) {
+        ngx_http_edgespan_set_upstream(r, ctx->leg);
     }
-
-    ctx = ngx_http_edgespan_get_ctx(r);
-    if (ctx == NULL) {
-        return NULL;
-    }
-
-    leg = ngx_http_edgespan_get_leg(r, ctx);
-    if (leg == NULL) {
-        return NULL;
-    }
-
-    ngx_memcpy(leg->span_id, main->leg->span_id, ES_SPAN_ID_LEN);
-    main->leg->span = 0;
-
-    return ctx;
 }
 
 
@@ -220,9 +179,7 @@ ngx_http_edgespan_init_peer(ngx_http_request_t *r,
     ngx_http_upstream_srv_conf_t *us)
 {
     ngx_int_t                       rc;
-    ngx_peer_connection_t          *pc;
     ngx_http_edgespan_ctx_t        *ctx;
-    ngx_http_edgespan_peer_t       *peer;
     ngx_http_edgespan_main_conf_t  *mcf;
 
     mcf = ngx_http_get_module_main_conf(r, ngx_http_edgespan_module);
@@ -232,135 +189,48 @@ ngx_http_edgespan_init_peer(ngx_http_request_t *r,
         return rc;
     }
 
-    ctx = ngx_http_edgespan_upstream_ctx(r);
+    ctx = ngx_http_get_module_ctx(r, ngx_http_edgespan_module);
 
-    if (ctx == NULL || !es_trace_recording(ctx->trace)) {
-        return NGX_OK;
+    /* a clone, see below */
+
+    if (ctx == NULL && r != r->main && ngx_http_edgespan_provider != NULL) {
+        ctx = ngx_http_edgespan_get_ctx(r);
     }
 
-    /* what fails here costs the exact times, never the request */
-
-    if (ngx_http_edgespan_get_leg(r, ctx) == NULL) {
-        return NGX_OK;
-    }
-
-    ngx_http_edgespan_set_upstream(r, ctx->leg);
-
-    if (ctx->tries.elts == NULL
-        && ngx_array_init(&ctx->tries, r->pool, 1,
-                          sizeof(ngx_http_edgespan_try_t))
-           != NGX_OK)
+    if (ctx == NULL || !es_trace_recording(ctx->trace)
+        || ngx_http_edgespan_get_leg(r, ctx) == NULL)
     {
         return NGX_OK;
     }
 
-    peer = ngx_palloc(r->pool, sizeof(ngx_http_edgespan_peer_t));
-    if (peer == NULL) {
-        return NGX_OK;
+    if (r != r->main && !ctx->leg->injected) {
+        ngx_http_edgespan_own_id(r, ctx);
     }
 
-    pc = &r->upstream->peer;
-
-    peer->request = r;
-    peer->ctx = ctx;
-    peer->data = pc->data;
-    peer->get = pc->get;
-    peer->free = pc->free;
-    peer->notify = pc->notify;
-
-    pc->data = peer;
-    pc->get = ngx_http_edgespan_get_peer;
-    pc->free = ngx_http_edgespan_free_peer;
-
-    if (pc->notify != NULL) {
-        pc->notify = ngx_http_edgespan_notify_peer;
-    }
-
-#if (NGX_HTTP_SSL)
-    peer->set_session = pc->set_session;
-    peer->save_session = pc->save_session;
-
-    if (pc->set_session != NULL) {
-        pc->set_session = ngx_http_edgespan_set_session;
-        pc->save_session = ngx_http_edgespan_save_session;
-    }
-#endif
+    ngx_http_edgespan_set_upstream(r, ctx->leg);
+    ngx_http_edgespan_wrap_peer(r, ctx);
 
     return NGX_OK;
 }
 
 
-static ngx_int_t
-ngx_http_edgespan_get_peer(ngx_peer_connection_t *pc, void *data)
-{
-    ngx_http_edgespan_peer_t  *peer = data;
-
-    ngx_int_t                 rc;
-    ngx_http_edgespan_try_t  *try;
-
-    try = ngx_array_push(&peer->ctx->tries);
-
-    if (try != NULL) {
-        ngx_memzero(try, sizeof(ngx_http_edgespan_try_t));
-
-        try->state = peer->request->upstream_states->nelts - 1;
-        try->start = es_mono_ns();
-    }
-
-    rc = peer->get(pc, peer->data);
-
-    if (try != NULL && rc == NGX_BUSY) {
-        try->no_peer = 1;
-    }
-
-    return rc;
-}
-
+/*
+ * A background update of the cache and the parts of a slice are clones, which
+ * come by no phase: what they send is the header of their parent.
+ */
 
 static void
-ngx_http_edgespan_free_peer(ngx_peer_connection_t *pc, void *data,
-    ngx_uint_t state)
+ngx_http_edgespan_own_id(ngx_http_request_t *r, ngx_http_edgespan_ctx_t *ctx)
 {
-    ngx_http_edgespan_peer_t  *peer = data;
+    ngx_http_edgespan_ctx_t  *parent;
 
-    ngx_http_edgespan_try_t  *try;
+    for (parent = ctx->parent; parent; parent = parent->parent) {
 
-    if (peer->ctx->tries.nelts != 0) {
-        try = peer->ctx->tries.elts;
-        try[peer->ctx->tries.nelts - 1].end = es_mono_ns();
+        if (parent->leg != NULL && parent->leg->injected) {
+            (void) ngx_http_edgespan_rewrite(r->upstream,
+                                             parent->leg->header_id,
+                                             ctx->leg->span_id);
+            return;
+        }
     }
-
-    peer->free(pc, peer->data, state);
 }
-
-
-static void
-ngx_http_edgespan_notify_peer(ngx_peer_connection_t *pc, void *data,
-    ngx_uint_t type)
-{
-    ngx_http_edgespan_peer_t  *peer = data;
-
-    peer->notify(pc, peer->data, type);
-}
-
-
-#if (NGX_HTTP_SSL)
-
-static ngx_int_t
-ngx_http_edgespan_set_session(ngx_peer_connection_t *pc, void *data)
-{
-    ngx_http_edgespan_peer_t  *peer = data;
-
-    return peer->set_session(pc, peer->data);
-}
-
-
-static void
-ngx_http_edgespan_save_session(ngx_peer_connection_t *pc, void *data)
-{
-    ngx_http_edgespan_peer_t  *peer = data;
-
-    peer->save_session(pc, peer->data);
-}
-
-#endif

@@ -1,0 +1,105 @@
+
+/*
+ * What nginx knows of a response: what its cache had to do with it, and how a
+ * call of gRPC ended.
+ */
+
+
+#include "ngx_http_edgespan.h"
+
+
+es_str_t
+ngx_http_edgespan_cache_status(ngx_http_request_t *r)
+{
+#if (NGX_HTTP_CACHE)
+
+    if (r->upstream != NULL && r->upstream->cache_status != 0) {
+        return ngx_http_edgespan_str(
+                        &ngx_http_cache_status[r->upstream->cache_status - 1]);
+    }
+
+#endif
+
+    return ES_STR_NONE;
+}
+
+
+/* "application/grpc", "application/grpc+proto", not "application/grpc-web" */
+
+ngx_uint_t
+ngx_http_edgespan_is_grpc(ngx_http_request_t *r)
+{
+    u_char           *p;
+    size_t            len;
+    ngx_table_elt_t  *type;
+
+    type = r->headers_in.content_type;
+    len = sizeof("application/grpc") - 1;
+
+    if (type == NULL || type->value.len < len
+        || ngx_strncasecmp(type->value.data, (u_char *) "application/grpc", len)
+           != 0)
+    {
+        return 0;
+    }
+
+    p = type->value.data + len;
+
+    return type->value.len == len || *p == '+' || *p == ';' || *p == ' ';
+}
+
+
+static es_str_t
+ngx_http_edgespan_find_header(ngx_list_t *headers, char *name, size_t len)
+{
+    ngx_uint_t        i;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h;
+
+    for (part = &headers->part; part; part = part->next) {
+        h = part->elts;
+
+        for (i = 0; i < part->nelts; i++) {
+
+            if (h[i].hash != 0 && h[i].key.len == len
+                && ngx_strncasecmp(h[i].key.data, (u_char *) name, len) == 0)
+            {
+                return ngx_http_edgespan_str(&h[i].value);
+            }
+        }
+    }
+
+    return ES_STR_NONE;
+}
+
+
+/* in the header where there is no body ("Trailers-Only") */
+
+es_str_t
+ngx_http_edgespan_grpc_status(ngx_list_t *trailers, ngx_list_t *headers)
+{
+    es_str_t  status;
+
+    status = ngx_http_edgespan_find_header(trailers, "grpc-status",
+                                           sizeof("grpc-status") - 1);
+
+    if (status.len == 0) {
+        status = ngx_http_edgespan_find_header(headers, "grpc-status",
+                                               sizeof("grpc-status") - 1);
+    }
+
+    return status;
+}
+
+
+void
+ngx_http_edgespan_set_grpc(ngx_http_request_t *r, es_http_t *http)
+{
+    http->grpc = ngx_http_edgespan_is_grpc(r);
+
+    if (http->grpc) {
+        http->grpc_status = ngx_http_edgespan_grpc_status(
+                                                      &r->headers_out.trailers,
+                                                      &r->headers_out.headers);
+    }
+}
