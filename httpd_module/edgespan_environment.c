@@ -74,11 +74,6 @@ edgespan_show_ids(request_rec *r, edgespan_request_t *request)
     }
     request->trace_id = hex(r->pool, trace->span.trace_id, ES_TRACE_ID_LEN);
 
-    /* Something was logged before its place was known. */
-    if (r->log_id != NULL) {
-        r->log_id = request->trace_id;
-    }
-
     show(r, "OTEL_TRACE_ID", request->trace_id);
     show(r, "OTEL_SPAN_ID", hex(r->pool, trace->span.span_id, ES_SPAN_ID_LEN));
     show(r, "OTEL_PARENT_SAMPLED", parent_sampled ? "1" : "0");

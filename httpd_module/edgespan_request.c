@@ -273,6 +273,7 @@ edgespan_header_parser(request_rec *r)
         request = enter(r);
         join(r, request->trace, context_mode(conf, records(conf)));
         edgespan_show_ids(r, request);
+        edgespan_renew_log_id(r, request);
     } else {
         join_stranger(r);
     }

@@ -220,6 +220,9 @@ void edgespan_set_attributes(const request_rec *r, request_rec *last, const es_t
 /* %L of a request that shows its ids is its trace id. */
 int edgespan_generate_log_id(const conn_rec *c, const request_rec *r, const char **id);
 
+/* From here on, if something was logged before. */
+void edgespan_renew_log_id(request_rec *r, const edgespan_request_t *request);
+
 /* ------------------------------------------------------------ response --- */
 
 void edgespan_response_filters(void);
