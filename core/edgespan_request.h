@@ -223,8 +223,8 @@ unsigned es_trace_baggage_attributes(const es_trace_t *trace, const es_names_t *
 
 /* A request that was not sampled has ended: is it to be recorded all the same, by
  * otel_sample_keep? Call it once, where es_trace_recording() and not
- * es_trace_sampled(); it reads kind, status, error_type, first_byte_mono_ns and
- * end_mono_ns of the SERVER span. */
+ * es_trace_sampled(); it reads kind, status, error_type, grpc, grpc_status,
+ * first_byte_mono_ns and end_mono_ns of the SERVER span. */
 bool es_trace_keep(es_trace_t *trace, const es_http_t *http);
 
 /* Ends a span: writes it and puts it into the queue. Only for traces that are

@@ -136,7 +136,7 @@ typedef struct es_http_try {
     unsigned peer_port;
     unsigned status;  /* 0: no response */
     bool reused;      /* the connection had been used before */
-    bool unconnected; /* it ended before there was a connection */
+    bool unconnected; /* it ended before there was a connection, TLS included */
 } es_http_try_t;
 
 /* Adds what a try spent its time on. */

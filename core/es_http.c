@@ -47,6 +47,17 @@ typedef struct es_http_url {
     unsigned port; /* 0: not in the authority */
 } es_http_url_t;
 
+static bool
+is_known(es_str_t method)
+{
+    for (size_t i = 0; i < ES_COUNT(known_methods); i++) {
+        if (es_str_eq(method, known_methods[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void
 put_method(es_http_writer_t *writer, bool known)
 {
@@ -189,7 +200,7 @@ default_name(const es_http_t *http, bool known_method, char *buffer)
 
 /* error.type, empty if the exchange did not fail: 5xx is an error on both
  * sides, 4xx only to the client. `digits` holds four bytes. */
-static es_str_t
+ES_INLINE es_str_t
 error_type(const es_http_t *http, char *digits)
 {
     unsigned fails_from = http->kind == ES_KIND_CLIENT ? 400 : 500;
@@ -283,14 +294,11 @@ es_str_t
 es_http_write_span(void *buffer, es_span_t *span, const es_http_t *http,
                    const es_http_trace_t *trace)
 {
-    bool known_method = false;
+    bool known_method = is_known(http->method);
     char name[NAME_MAX_SIZE], digits[4];
     es_str_t failure = error_type(http, digits);
     es_http_writer_t writer;
 
-    for (size_t i = 0; i < ES_COUNT(known_methods) && !known_method; i++) {
-        known_method = es_str_eq(http->method, known_methods[i]);
-    }
     writer.http = http;
     writer.trace = trace;
     writer.replacing = http->attributes;
@@ -308,8 +316,12 @@ es_http_write_span(void *buffer, es_span_t *span, const es_http_t *http,
     if (http->tries_count == 1) {
         es_http_put_try(&writer, http->tries);
     }
-    es_http_put_attributes(&writer, http->attributes, http->attributes_count);
-    es_http_put_events(&writer);
+    if (http->attributes_count != 0) {
+        es_http_put_attributes(&writer, http->attributes, http->attributes_count);
+    }
+    if (http->tries_count > 1 || http->events_count != 0) {
+        es_http_put_events(&writer);
+    }
     if (trace->link != NULL) {
         es_span_link(&writer.span, trace->link, true);
     }

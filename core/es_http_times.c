@@ -40,7 +40,7 @@ es_http_put_try(es_http_writer_t *writer, const es_http_try_t *http_try)
 {
     uint64_t ready = es_try_ready(http_try), connected = ready;
 
-    if (http_try->connected_mono_ns != 0 && !http_try->unconnected) {
+    if (http_try->connected_mono_ns != 0) {
         connected = http_try->connected_mono_ns;
     }
     put_between(writer, &name_phases[ES_PHASE_CONNECT], http_try->start_mono_ns, connected);

@@ -85,10 +85,12 @@ es_http_redact_query(const es_redaction_t *redaction, es_str_t query, char *out,
         size_t end = es_str_find(left, '&');
         es_str_t pair = es_str(left.data, end), value = ES_STR_NONE;
         size_t equals = es_str_find(pair, '=');
+        bool has_key = equals < pair.len;
 
-        if (equals < pair.len && es_redaction_hides_query(redaction, es_str(pair.data, equals))) {
-            pair.len = equals + 1;
-            value = ES_STR("REDACTED");
+        if (pair.len != 0
+            && es_redaction_hides_query(redaction, es_str(pair.data, has_key ? equals : 0))) {
+            pair.len = has_key ? equals + 1 : 0;
+            value = ES_REDACTED;
             changed = true;
         }
         end += end < left.len;

@@ -2,15 +2,21 @@
 
 #include "es_timeline.h"
 
+/* In order of their beginnings, in which they nearly always come. */
 void
 es_timeline_add(es_timeline_t *timeline, es_phase_t phase, uint64_t from, uint64_t to)
 {
-    if (from == 0 || to <= from || timeline->count == ES_TIMELINE_MAX) {
+    unsigned at = timeline->count;
+
+    if (from == 0 || to <= from || at == ES_TIMELINE_MAX) {
         return;
     }
-    timeline->intervals[timeline->count].from = from;
-    timeline->intervals[timeline->count].to = to;
-    timeline->intervals[timeline->count].phase = phase;
+    for (; at > 0 && timeline->intervals[at - 1].from > from; at--) {
+        timeline->intervals[at] = timeline->intervals[at - 1];
+    }
+    timeline->intervals[at].from = from;
+    timeline->intervals[at].to = to;
+    timeline->intervals[at].phase = phase;
     timeline->count++;
 }
 
@@ -37,32 +43,27 @@ es_timeline_try(es_timeline_t *timeline, const es_http_try_t *http_try)
     es_timeline_add(timeline, ES_PHASE_BODY, first_byte, http_try->end_mono_ns);
 }
 
-/* The intervals' places in order of their beginnings; modules add them nearly so. */
-static void
-sort(const es_timeline_t *timeline, uint8_t order[ES_TIMELINE_MAX])
-{
-    for (unsigned i = 0; i < timeline->count; i++) {
-        unsigned at = i;
+/* The phases under way, a bit each, and until when. */
+typedef struct es_running {
+    unsigned phases;
+    uint64_t until[ES_PHASES];
+} es_running_t;
 
-        for (; at > 0 && timeline->intervals[order[at - 1]].from > timeline->intervals[i].from;
-             at--) {
-            order[at] = order[at - 1];
-        }
-        order[at] = (uint8_t) i;
-    }
-}
-
-/* Time goes on to `to`; a phase is under way before until[phase]. No phase begins on the
- * way, so the first that is under way is so until it ends. */
+/* Time goes on to `to`. No phase begins on the way, so the first of those that are under
+ * way counts until it ends. */
 static uint64_t
-pass(uint64_t now, uint64_t to, const uint64_t until[ES_PHASES], uint64_t sums[ES_PHASES])
+pass(uint64_t now, uint64_t to, es_running_t *running, uint64_t sums[ES_PHASES])
 {
-    for (unsigned phase = 0; phase < ES_PHASES && now < to; phase++) {
-        uint64_t end = until[phase] < to ? until[phase] : to;
+    while (running->phases != 0 && now < to) {
+        int phase = __builtin_ctz(running->phases);
+        uint64_t end = running->until[phase] < to ? running->until[phase] : to;
 
         if (end > now) {
             sums[phase] += end - now;
             now = end;
+        }
+        if (running->until[phase] <= now) {
+            running->phases &= running->phases - 1;
         }
     }
     return now < to ? to : now;
@@ -71,19 +72,19 @@ pass(uint64_t now, uint64_t to, const uint64_t until[ES_PHASES], uint64_t sums[E
 void
 es_timeline_sum(const es_timeline_t *timeline, uint64_t from, uint64_t to, uint64_t sums[ES_PHASES])
 {
-    uint64_t until[ES_PHASES] = {0}, now = from;
-    uint8_t order[ES_TIMELINE_MAX];
+    es_running_t running = {0};
+    uint64_t now = from;
 
     memset(sums, 0, ES_PHASES * sizeof(*sums));
-    sort(timeline, order);
     for (unsigned i = 0; i < timeline->count; i++) {
-        uint64_t begin = timeline->intervals[order[i]].from, end = timeline->intervals[order[i]].to;
-        es_phase_t phase = timeline->intervals[order[i]].phase;
+        uint64_t begin = timeline->intervals[i].from, end = timeline->intervals[i].to;
+        es_phase_t phase = timeline->intervals[i].phase;
 
-        now = pass(now, begin < to ? begin : to, until, sums);
-        if (end > until[phase]) {
-            until[phase] = end;
+        now = pass(now, begin < to ? begin : to, &running, sums);
+        running.phases |= 1u << phase;
+        if (end > running.until[phase]) {
+            running.until[phase] = end;
         }
     }
-    pass(now, to, until, sums);
+    pass(now, to, &running, sums);
 }

@@ -133,6 +133,35 @@ redaction(void **state)
     }
 }
 
+/* All that could be a secret, whether it has a key or not. */
+static void
+redaction_of_all(void **state)
+{
+    static const char *const rows[][2] = {
+        {"", ""},
+        {"a=1&b=2", "a=REDACTED&b=REDACTED"},
+        {"token", "REDACTED"},
+        {"&token&&=x&a=", "&REDACTED&&=REDACTED&a=REDACTED"},
+    };
+    const es_str_t all = ES_STR("query=*"), key = ES_STR("query=token");
+    es_redaction_t redaction;
+    es_error_t error;
+    char out[256];
+
+    (void) state;
+    assert_true(es_redaction_set(&redaction, &all, 1, &error));
+    for (size_t i = 0; i < UNIT_COUNT(rows); i++) {
+        unit_assert_str(es_http_redact_query(&redaction, es_cstr(rows[i][0]), out, sizeof(out)),
+                        rows[i][1]);
+    }
+
+    /* A key that is named has a value, or there is nothing to hide. */
+    assert_true(es_redaction_set(&redaction, &key, 1, &error));
+    unit_assert_str(
+        es_http_redact_query(&redaction, ES_STR("token&token=1&sig=2"), out, sizeof(out)),
+        "token&token=REDACTED&sig=2");
+}
+
 /* Whatever the room: never a byte too many, never a secret. */
 static void
 redaction_room(void **state)
@@ -158,9 +187,8 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(targets),
-        cmocka_unit_test(hosts),
-        cmocka_unit_test(redaction),
+        cmocka_unit_test(targets),        cmocka_unit_test(hosts),
+        cmocka_unit_test(redaction),      cmocka_unit_test(redaction_of_all),
         cmocka_unit_test(redaction_room),
     };
 

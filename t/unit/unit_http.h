@@ -65,8 +65,8 @@ write_span(const es_http_t *http, uint64_t wall_offset_ns)
         .span_id = span_id,
         .parent_span_id = parent_id,
         .kind = http->kind,
-        .start_ns = 1000,
-        .end_ns = 2000,
+        .start_ns = 1000 + wall_offset_ns,
+        .end_ns = 2000 + wall_offset_ns,
         .flags = 0x101,
     };
     es_str_t bytes;
@@ -132,6 +132,29 @@ check_int(const EsOtlp__AnyValue *value, const char *key, int64_t expected)
     }
 }
 
+static inline void
+check_double(const EsOtlp__AnyValue *value, const char *key, double expected)
+{
+    double off = value != NULL ? value->double_value - expected : 1;
+
+    if (value == NULL || value->value_case != ES_OTLP__ANY_VALUE__VALUE_DOUBLE_VALUE || off > 1e-12
+        || off < -1e-12) {
+        fail_msg("%s is not %.12f but %.12f", key, expected,
+                 value == NULL ? -1.0 : value->double_value);
+    }
+}
+
+static inline void
+check_bool(const EsOtlp__AnyValue *value, const char *key, bool expected)
+{
+    if (value == NULL || value->value_case != ES_OTLP__ANY_VALUE__VALUE_BOOL_VALUE
+        || value->bool_value != expected) {
+        fail_msg("%s is not %s", key, expected ? "true" : "false");
+    }
+}
+
+#define has_double(key, expected) check_double(find(key), key, expected)
+#define has_bool(key, expected) check_bool(find(key), key, expected)
 #define has_string(key, expected) check_string(find(key), key, expected)
 #define has_int(key, expected) check_int(find(key), key, expected)
 
