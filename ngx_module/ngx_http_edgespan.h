@@ -148,6 +148,7 @@ typedef struct {
     uint64_t                        end;
     unsigned                        span:1;       /* not that of the try before */
     unsigned                        reused:1;
+    unsigned                        ready:1;      /* the connection was */
     unsigned                        no_peer:1;    /* none was live */
 } ngx_http_edgespan_try_t;
 

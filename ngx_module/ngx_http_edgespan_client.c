@@ -240,6 +240,7 @@ ngx_http_edgespan_set_try(ngx_http_edgespan_ctx_t *ctx,
         try->first_byte_mono_ns = timed->first_byte;
         try->end_mono_ns = timed->end != 0 ? timed->end : timed->start;
         try->reused = timed->reused;
+        try->unconnected = !timed->ready;
 
     } else if (us->peer != NULL) {
 
@@ -266,7 +267,7 @@ ngx_http_edgespan_set_try(ngx_http_edgespan_ctx_t *ctx,
     } else if (us->status == NGX_HTTP_GATEWAY_TIME_OUT) {
         try->error_type = ES_ERROR_TIMEOUT;
 
-    } else if (us->connect_time == (ngx_msec_t) -1) {
+    } else if (try->unconnected) {
         try->error_type = ES_ERROR_CONNECTION_FAILED;
 
     } else {
@@ -293,6 +294,8 @@ ngx_http_edgespan_set_times(ngx_http_edgespan_leg_t *leg,
                                            * 1000000,
                                      leg->created);
     }
+
+    try->unconnected = (us->connect_time == (ngx_msec_t) -1);
 
     /* nginx counts the TLS handshake, too */
 

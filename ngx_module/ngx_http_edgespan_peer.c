@@ -154,6 +154,7 @@ ngx_http_edgespan_get_peer(ngx_peer_connection_t *pc, void *data)
     }
 
     try->reused = (rc == NGX_DONE);
+    try->ready = try->reused;
 
     u = peer->upstream;
 
@@ -306,6 +307,7 @@ ngx_http_edgespan_output_filter(void *data, ngx_chain_t *in)
     u->output.filter_ctx = peer->filter_ctx;
 
     if (!try->reused) {
+        try->ready = 1;
 
         if (u->ssl) {
             try->secured = es_mono_ns();

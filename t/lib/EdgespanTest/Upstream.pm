@@ -175,6 +175,10 @@ sub _http_complete {
         return $in =~ /\A[A-Z]+ \S+\r\n\z/ ? length $in : 0;
     }
     my ($length) = substr($in, 0, $end) =~ /^Content-Length: *(\d+)/mi;
+    if (substr($in, 0, $end) =~ /^Transfer-Encoding: chunked/mi) {
+        my $last = index $in, "\r\n0\r\n\r\n", $end + 2;
+        return $last < 0 ? 0 : $last + 7;
+    }
     my $total = $end + 4 + ($length // 0);
     return length $in >= $total ? $total : 0;
 }
@@ -194,6 +198,9 @@ sub _scgi_complete {
     my ($in) = @_;
     return 0 unless $in =~ /\A(\d+):/;
     my $total = length($1) + 2 + $1;
+    return 0 if length $in < $total;
+    my ($body) = substr($in, 0, $total) =~ /CONTENT_LENGTH\0(\d+)\0/;
+    $total += $body // 0;
     return length $in >= $total ? $total : 0;
 }
 
@@ -201,6 +208,9 @@ sub _uwsgi_complete {
     my ($in) = @_;
     return 0 if length $in < 4;
     my $total = 4 + unpack 'x v', $in;
+    return 0 if length $in < $total;
+    my ($body) = substr($in, 0, $total) =~ /CONTENT_LENGTH..(\d+)/s;
+    $total += $body // 0;
     return length $in >= $total ? $total : 0;
 }
 
