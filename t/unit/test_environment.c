@@ -290,6 +290,40 @@ propagators(void **state)
     }
 }
 
+/* The directive wins, whichever is read first. */
+static void
+semconv(void **state)
+{
+    static const struct {
+        const char *variable;
+        es_semconv_t semconv;
+    } rows[] = {
+        {"A=", ES_SEMCONV_STABLE},
+        {"OTEL_SEMCONV_STABILITY_OPT_IN=http", ES_SEMCONV_STABLE},
+        {"OTEL_SEMCONV_STABILITY_OPT_IN=http/dup", ES_SEMCONV_BOTH},
+        {"OTEL_SEMCONV_STABILITY_OPT_IN=database/dup, http/dup ,http", ES_SEMCONV_BOTH},
+        {"OTEL_SEMCONV_STABILITY_OPT_IN=database/dup,rpc", ES_SEMCONV_STABLE},
+    };
+    es_error_t error;
+
+    (void) state;
+    for (size_t i = 0; i < UNIT_COUNT(rows); i++) {
+        given(rows[i].variable, NULL);
+        finish();
+        assert_int_equal(config->semconv, rows[i].semconv);
+        assert_string_equal(unit_said, "");
+    }
+    given("OTEL_SEMCONV_STABILITY_OPT_IN=http/dup", NULL);
+    assert_true(es_config_semconv(config, ES_STR("old"), &error));
+    finish();
+    assert_int_equal(config->semconv, ES_SEMCONV_OLD);
+    given("OTEL_SEMCONV_STABILITY_OPT_IN=http/dup", NULL);
+    assert_true(es_config_enabled(config));
+    assert_true(es_config_semconv(config, ES_STR("stable"), &error));
+    finish();
+    assert_int_equal(config->semconv, ES_SEMCONV_STABLE);
+}
+
 static void
 disabled(void **state)
 {
@@ -308,8 +342,8 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(numbers),      TEST(bad_values), TEST(limits),      TEST(headers),
-        TEST(certificates), TEST(sampler),    TEST(propagators), TEST(disabled),
+        TEST(numbers), TEST(bad_values),  TEST(limits),   TEST(headers), TEST(certificates),
+        TEST(sampler), TEST(propagators), TEST(disabled), TEST(semconv),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

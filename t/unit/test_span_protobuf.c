@@ -16,6 +16,24 @@ text(es_str_t s, size_t max_characters)
     return copy;
 }
 
+static EsOtlp__ArrayValue *
+tree_array(const es_str_t *words, unsigned count)
+{
+    EsOtlp__ArrayValue *array = take(sizeof(*array));
+
+    es_otlp__array_value__init(array);
+    array->n_values = count;
+    array->values = take(count * sizeof(*array->values) + 1);
+    for (unsigned i = 0; i < count; i++) {
+        EsOtlp__AnyValue *value = array->values[i] = take(sizeof(*value));
+
+        es_otlp__any_value__init(value);
+        value->value_case = ES_OTLP__ANY_VALUE__VALUE_STRING_VALUE;
+        value->string_value = text(words[i], ES_SPAN_VALUE_MAX);
+    }
+    return array;
+}
+
 /* The first 128 with a key; the others are the return value. */
 static uint32_t
 tree_attributes(const attribute_t *from, unsigned offered, size_t *count,
@@ -49,6 +67,10 @@ tree_attributes(const attribute_t *from, unsigned offered, size_t *count,
         case DOUBLE:
             value->value_case = ES_OTLP__ANY_VALUE__VALUE_DOUBLE_VALUE;
             value->double_value = a->real;
+            break;
+        case STRINGS:
+            value->value_case = ES_OTLP__ANY_VALUE__VALUE_ARRAY_VALUE;
+            value->array_value = tree_array(a->words, a->words_count);
             break;
         default:
             value->value_case = ES_OTLP__ANY_VALUE__VALUE_BOOL_VALUE;

@@ -6,7 +6,9 @@
 
 #include "unit_span.h"
 
-typedef enum kind { STRING, INT, DOUBLE, BOOL, KINDS } kind_t;
+typedef enum kind { STRING, INT, DOUBLE, BOOL, STRINGS, KINDS } kind_t;
+
+#define WORDS_MAX 6
 
 typedef struct attribute {
     char key[40];
@@ -15,6 +17,8 @@ typedef struct attribute {
     es_str_t string;
     int64_t number;
     double real;
+    es_str_t *words;
+    unsigned words_count;
 } attribute_t;
 
 #define ITEM_ATTRIBUTES 140
@@ -125,6 +129,13 @@ random_attribute(unit_random_t *random, attribute_t *a, bool brief)
     a->string = brief ? random_text(random, 20) : random_value(random, ES_SPAN_VALUE_MAX);
     a->number = random_int(random);
     a->real = (double) random_int(random) / 1000;
+    if (a->kind == STRINGS) {
+        a->words_count = unit_random_below(random, brief ? 2 : WORDS_MAX + 1);
+        a->words = take(a->words_count * sizeof(*a->words) + 1);
+        for (unsigned i = 0; i < a->words_count; i++) {
+            a->words[i] = brief ? random_text(random, 20) : random_value(random, ES_SPAN_VALUE_MAX);
+        }
+    }
 }
 
 static inline unsigned
@@ -216,7 +227,11 @@ write_attribute(es_span_writer_t *writer, const attribute_t *a)
         known ? es_span_key_int(writer, &a->known, a->number) : es_span_int(writer, key, a->number);
         break;
     case DOUBLE:
-        es_span_double(writer, key, a->real);
+        known ? es_span_key_double(writer, &a->known, a->real)
+              : es_span_double(writer, key, a->real);
+        break;
+    case STRINGS:
+        es_span_strings(writer, key, a->words, a->words_count);
         break;
     default:
         es_span_bool(writer, key, a->number & 1);
