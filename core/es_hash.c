@@ -1,51 +1,19 @@
-/* HMAC-SHA256 (RFC 2104) with the state that follows from the key kept, by the functions of
- * OpenSSL that allocate nothing and take no lock: 0.13 us for a short value, where HMAC()
- * takes 1.5 us, most of it for looking up what "HMAC" and "SHA256" are. */
-
-#define OPENSSL_SUPPRESS_DEPRECATED
-
 #include "es_hash.h"
 
 #include "es_config.h"
 
 #include <openssl/crypto.h>
-#include <openssl/sha.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <stdlib.h>
 
 #define KEY_MIN 16
 #define KEY_MAX 1024
 
 struct es_hash_key {
-    SHA256_CTX inner, outer; /* behind the padded key */
+    size_t size;
+    uint8_t bytes[KEY_MAX];
 };
-
-static void
-begin(SHA256_CTX *state, const uint8_t key[SHA256_CBLOCK], uint8_t pad)
-{
-    uint8_t block[SHA256_CBLOCK];
-
-    for (size_t i = 0; i < sizeof(block); i++) {
-        block[i] = key[i] ^ pad;
-    }
-    SHA256_Init(state);
-    SHA256_Update(state, block, sizeof(block));
-    OPENSSL_cleanse(block, sizeof(block));
-}
-
-static void
-set_key(es_hash_key_t *hash_key, es_str_t secret)
-{
-    uint8_t key[SHA256_CBLOCK] = {0};
-
-    if (secret.len > sizeof(key)) {
-        SHA256((const uint8_t *) secret.data, secret.len, key);
-    } else {
-        memcpy(key, secret.data, secret.len);
-    }
-    begin(&hash_key->inner, key, 0x36);
-    begin(&hash_key->outer, key, 0x5c);
-    OPENSSL_cleanse(key, sizeof(key));
-}
 
 bool
 es_config_hash_key(es_config_t *config, es_str_t file, es_error_t *error)
@@ -73,7 +41,8 @@ es_config_hash_key(es_config_t *config, es_str_t file, es_error_t *error)
                      path, secret.len, KEY_MIN, KEY_MAX);
     }
     if (ok) {
-        set_key(config->hash_key, secret);
+        memcpy(config->hash_key->bytes, secret.data, secret.len);
+        config->hash_key->size = secret.len;
     } else {
         es_hash_key_dispose(config);
     }
@@ -98,18 +67,15 @@ es_hash_key_dispose(es_config_t *config)
 es_str_t
 es_hash(const es_config_t *config, es_str_t value, char out[ES_HASH_TEXT])
 {
-    uint8_t digest[SHA256_DIGEST_LENGTH];
-    SHA256_CTX state;
+    const es_hash_key_t *key = config->hash_key;
+    uint8_t digest[EVP_MAX_MD_SIZE];
 
-    if (config->hash_key == NULL) {
+    if (key == NULL
+        || HMAC(EVP_sha256(), key->bytes, (int) key->size,
+                (const uint8_t *) (value.data != NULL ? value.data : ""), value.len, digest, NULL)
+               == NULL) {
         return ES_STR_NONE;
     }
-    state = config->hash_key->inner;
-    SHA256_Update(&state, value.data, value.len);
-    SHA256_Final(digest, &state);
-    state = config->hash_key->outer;
-    SHA256_Update(&state, digest, sizeof(digest));
-    SHA256_Final(digest, &state);
     es_hex(out, digest, ES_HASH_SIZE);
     return es_str(out, ES_HASH_TEXT);
 }
