@@ -121,6 +121,7 @@ typedef struct {
     u_char                          header_id[ES_SPAN_ID_LEN]; /* injected */
     ngx_uint_t                      first_state;  /* in r->upstream_states */
     uint64_t                        created;      /* before its first try */
+    uint64_t                        end;          /* resolved at run time */
 
     /* what is sent, as far as it is known */
     ngx_http_upstream_t            *upstream;     /* NULL: it is not */

@@ -32,8 +32,6 @@ static ngx_uint_t ngx_http_edgespan_set_try(ngx_http_edgespan_ctx_t *ctx,
 static void ngx_http_edgespan_set_times(ngx_http_edgespan_leg_t *leg,
     ngx_http_upstream_state_t *us, uint64_t end, es_http_try_t *try);
 static uint64_t ngx_http_edgespan_after(es_http_try_t *try, ngx_msec_t msec);
-static uint64_t ngx_http_edgespan_last_end(ngx_http_edgespan_leg_t *leg,
-    ngx_http_upstream_state_t *us, uint64_t end);
 static ngx_http_edgespan_try_t *ngx_http_edgespan_find_try(
     ngx_http_edgespan_ctx_t *ctx, ngx_uint_t state);
 
@@ -79,6 +77,7 @@ ngx_http_edgespan_end_leg(ngx_http_edgespan_ctx_t *ctx,
     ngx_http_edgespan_leg_t *leg, ngx_uint_t end, uint64_t time,
     es_http_t *http, es_timeline_t *timeline)
 {
+    uint64_t                    begun;
     ngx_uint_t                  i, n, first;
     ngx_http_edgespan_try_t    *timed;
     ngx_http_edgespan_tries_t   tries;
@@ -92,14 +91,16 @@ ngx_http_edgespan_end_leg(ngx_http_edgespan_ctx_t *ctx,
 
     tries.tries += n;
 
+    begun = leg->end != 0 ? ngx_min(leg->end, time) : time;
+
     for (i = end; i-- > leg->first_state; /* void */ ) {
 
-        if (!ngx_http_edgespan_set_try(ctx, leg, i, time, tries.tries - 1)) {
+        if (!ngx_http_edgespan_set_try(ctx, leg, i, begun, tries.tries - 1)) {
             break;
         }
 
         tries.tries--;
-        time = tries.tries->start_mono_ns;
+        begun = tries.tries->start_mono_ns;
     }
 
     tries.ctx = ctx;
@@ -121,7 +122,7 @@ ngx_http_edgespan_end_leg(ngx_http_edgespan_ctx_t *ctx,
         }
     }
 
-    return time;
+    return tries.n != 0 ? begun : time;
 }
 
 
@@ -243,11 +244,6 @@ ngx_http_edgespan_set_try(ngx_http_edgespan_ctx_t *ctx,
         try->unconnected = !timed->ready;
 
     } else if (us->peer != NULL) {
-
-        if (state == ngx_http_edgespan_states(ctx->request) - 1) {
-            end = ngx_http_edgespan_last_end(leg, us, end);
-        }
-
         ngx_http_edgespan_set_times(leg, us, end, try);
 
     } else {
@@ -321,27 +317,6 @@ ngx_http_edgespan_after(es_http_try_t *try, ngx_msec_t msec)
 
     return ngx_min(try->start_mono_ns + (uint64_t) msec * 1000000,
                    try->end_mono_ns);
-}
-
-
-/*
- * When the last try of a request ended: the client may have taken longer.  The
- * cached time, in which nginx counts, is monotonic, too.
- */
-
-static uint64_t
-ngx_http_edgespan_last_end(ngx_http_edgespan_leg_t *leg,
-    ngx_http_upstream_state_t *us, uint64_t end)
-{
-    ngx_msec_t  since;
-
-    if (leg->upstream == NULL || us->response_time == (ngx_msec_t) -1) {
-        return end;
-    }
-
-    since = ngx_current_msec - leg->upstream->start_time - us->response_time;
-
-    return ngx_min(es_mono_ns() - (uint64_t) since * 1000000, end);
 }
 
 

@@ -150,13 +150,18 @@ ngx_http_edgespan_set_upstream(ngx_http_request_t *r,
 
 /*
  * A leg is over, on which there were tries.  Of upstreams that are resolved at
- * run time this is all that we see.
+ * run time this is all that we see.  The client may have taken longer than its
+ * last try; the cached time, in which nginx counts, is monotonic as ours is.
  */
 
 void
 ngx_http_edgespan_leave_leg(ngx_http_request_t *r,
     ngx_http_edgespan_ctx_t *ctx)
 {
+    ngx_msec_t                  since;
+    ngx_http_upstream_t        *u;
+    ngx_http_upstream_state_t  *state;
+
     /* nothing was injected */
 
     if (ctx->leg == NULL) {
@@ -168,8 +173,20 @@ ngx_http_edgespan_leave_leg(ngx_http_request_t *r,
         ctx->leg->created = ctx->trace->start_mono_ns;
     }
 
-    if (ctx->leg->upstream == NULL && r->upstream != NULL) {
-        ngx_http_edgespan_set_upstream(r, ctx->leg);
+    u = r->upstream;
+
+    if (ctx->leg->upstream != NULL || u == NULL) {
+        return;
+    }
+
+    ngx_http_edgespan_set_upstream(r, ctx->leg);
+
+    state = r->upstream_states->elts;
+    state += r->upstream_states->nelts - 1;
+
+    if (state->response_time != (ngx_msec_t) -1) {
+        since = ngx_current_msec - u->start_time - state->response_time;
+        ctx->leg->end = es_mono_ns() - (uint64_t) since * 1000000;
     }
 }
 
