@@ -103,6 +103,7 @@ typedef struct {
     ngx_array_t                    *attrs;           /* of ..._attr_t */
     ngx_flag_t                      upstream_span;
     ngx_flag_t                      subrequest_span;
+    ngx_http_handler_pt             handler;         /* behind ours */
     ngx_str_t                       route;
 
     /* otel_status; a format that is not given is the request's to choose */
@@ -164,6 +165,7 @@ struct ngx_http_edgespan_ctx_s {
     ngx_http_edgespan_ctx_t        *parent;       /* NULL: the main request */
     ngx_http_edgespan_ctx_t        *next;         /* a subrequest's */
     ngx_str_t                       path;         /* before any rewrite */
+    ngx_str_t                       args;         /* a subrequest's, likewise */
 
     /* where the decision was taken, if it could not differ the next time */
     ngx_http_edgespan_loc_conf_t   *decided;
@@ -175,13 +177,28 @@ struct ngx_http_edgespan_ctx_s {
     ngx_array_t                     tries;        /* of ..._try_t */
     ngx_http_edgespan_peer_t       *peer;         /* the upstream's, wrapped */
 
+    /* monotonic ns; 0 where nobody has waited, or it is not known */
+
+    uint64_t                        header_read;  /* it came slowly */
+    uint64_t                        body_wanted;  /* it was not all there */
+    uint64_t                        body_read;
     uint64_t                        first_byte;   /* when a header was sent */
     uint64_t                        upgraded;     /* to another protocol */
+    uint64_t                        blocked;      /* the client takes no more */
+    uint64_t                        drained;      /* and has it all */
+    uint64_t                        last_byte;    /* of a complete response */
 
     /* a subrequest's own span */
+
     u_char                          span_id[ES_SPAN_ID_LEN];
+    uint64_t                        start;
+    uint64_t                        end;
+    ngx_http_post_subrequest_t      post;         /* ours */
+    ngx_http_post_subrequest_t     *next_post;    /* whose place it took */
 
     unsigned                        span:1;       /* otel_subrequest_span */
+    unsigned                        suppressed:1; /* otel_trace off */
+    unsigned                        background:1; /* the client does not wait */
     unsigned                        trust:2;      /* ES_TRUST_... */
     unsigned                        trust_known:1;
     unsigned                        redirected:1;
@@ -279,6 +296,19 @@ ngx_int_t ngx_http_edgespan_complex(ngx_http_request_t *r,
     ngx_http_complex_value_t *value, es_str_t *result);
 
 void ngx_http_edgespan_add_filters(void);
+
+ngx_int_t ngx_http_edgespan_precontent(ngx_http_request_t *r);
+ngx_uint_t ngx_http_edgespan_is_on(ngx_http_request_t *r,
+    ngx_http_complex_value_t *value);
+
+void ngx_http_edgespan_wrap_content(ngx_conf_t *cf,
+    ngx_http_edgespan_loc_conf_t *prev, ngx_http_edgespan_loc_conf_t *conf);
+void ngx_http_edgespan_enter_subrequest(ngx_http_request_t *r,
+    ngx_http_edgespan_ctx_t *ctx);
+void ngx_http_edgespan_await_subrequest(ngx_http_request_t *r,
+    ngx_http_edgespan_ctx_t *ctx);
+void ngx_http_edgespan_end_subrequests(ngx_http_edgespan_ctx_t *main,
+    es_http_t *server, uint64_t now, es_timeline_t *timeline);
 
 /* the span on which what a (sub)request did hangs; NULL: the SERVER span */
 const uint8_t *ngx_http_edgespan_parent_id(ngx_http_edgespan_ctx_t *ctx);

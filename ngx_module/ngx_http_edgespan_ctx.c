@@ -10,7 +10,7 @@
 static ngx_http_edgespan_ctx_t *ngx_http_edgespan_create_ctx(
     ngx_http_request_t *r);
 static void ngx_http_edgespan_start_time(ngx_http_request_t *r,
-    es_trace_t *trace);
+    ngx_http_edgespan_ctx_t *ctx);
 
 
 /* Only marks the context in the list of the pool's cleanups, see below. */
@@ -40,7 +40,9 @@ ngx_http_edgespan_find_ctx(ngx_http_request_t *r)
     ngx_pool_cleanup_t       *cln;
     ngx_http_edgespan_ctx_t  *ctx;
 
-    if (r->internal || r->filter_finalize) {
+    /* every redirect takes one of these; subrequests begin as internal */
+
+    if (r->uri_changes != NGX_HTTP_MAX_URI_CHANGES + 1 || r->filter_finalize) {
 
         for (cln = r->pool->cleanup; cln; cln = cln->next) {
 
@@ -53,7 +55,11 @@ ngx_http_edgespan_find_ctx(ngx_http_request_t *r)
             if (ctx->request == r) {
                 ctx->redirected = 1;
                 ctx->decided = NULL;
-                es_trace_redirected(ctx->trace);
+
+                if (r == r->main) {
+                    es_trace_redirected(ctx->trace);
+                }
+
                 ngx_http_set_ctx(r, ctx, ngx_http_edgespan_module);
 
                 return ctx;
@@ -63,7 +69,7 @@ ngx_http_edgespan_find_ctx(ngx_http_request_t *r)
 
     ctx = ngx_http_edgespan_create_ctx(r);
 
-    if (ctx != NULL && r->internal) {
+    if (ctx != NULL && r == r->main && r->internal) {
         ctx->redirected = 1;
     }
 
@@ -106,10 +112,9 @@ ngx_http_edgespan_create_ctx(ngx_http_request_t *r)
         pool.pool = r->pool;
 
         es_trace_init(ctx->trace, ngx_http_edgespan_provider, &pool);
-        ngx_http_edgespan_start_time(r, ctx->trace);
+        ngx_http_edgespan_start_time(r, ctx);
 
         ctx->main = ctx;
-        ctx->path = r->uri;
 
     } else {
         ctx->main = parent->main;
@@ -117,8 +122,20 @@ ngx_http_edgespan_create_ctx(ngx_http_request_t *r)
         ctx->trace = parent->trace;
         ctx->next = ctx->main->next;
         ctx->main->next = ctx;
+
+        ctx->background = r->background || parent->background;
+        ctx->start = es_mono_ns();
+        ctx->args = r->args;
+        es_trace_new_span_id(ctx->trace, ctx->span_id);
+
+        /* such a response comes by no filter */
+
+        if (r->subrequest_in_memory) {
+            ngx_http_edgespan_await_subrequest(r, ctx);
+        }
     }
 
+    ctx->path = r->uri;
     ctx->request = r;
     cln->handler = ngx_http_edgespan_ctx_cleanup;
     ngx_http_set_ctx(r, ctx, ngx_http_edgespan_module);
@@ -134,7 +151,8 @@ ngx_http_edgespan_create_ctx(ngx_http_request_t *r)
  */
 
 static void
-ngx_http_edgespan_start_time(ngx_http_request_t *r, es_trace_t *trace)
+ngx_http_edgespan_start_time(ngx_http_request_t *r,
+    ngx_http_edgespan_ctx_t *ctx)
 {
     ngx_time_t  *tp;
 
@@ -144,7 +162,9 @@ ngx_http_edgespan_start_time(ngx_http_request_t *r, es_trace_t *trace)
         return;
     }
 
-    es_trace_started_at(trace,
+    ctx->header_read = ctx->trace->start_mono_ns;
+
+    es_trace_started_at(ctx->trace,
                         (uint64_t) r->start_sec * 1000000000
                         + (uint64_t) r->start_msec * 1000000);
 }

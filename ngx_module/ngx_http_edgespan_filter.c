@@ -1,7 +1,8 @@
 
 /*
- * The response on its way out: when its header left, whether all of it did, and
- * what the client is told of its trace.
+ * The request's body on its way in and the response on its way out: when they
+ * made us wait, whether the client got all of it, and what it is told of its
+ * trace.
  */
 
 
@@ -15,10 +16,15 @@ static void ngx_http_edgespan_clear_header(ngx_http_request_t *r,
     es_header_t *header, ngx_uint_t ours);
 static ngx_int_t ngx_http_edgespan_body_filter(ngx_http_request_t *r,
     ngx_chain_t *in);
+static void ngx_http_edgespan_sent(ngx_http_request_t *r,
+    ngx_http_edgespan_ctx_t *ctx);
+static ngx_int_t ngx_http_edgespan_request_body_filter(ngx_http_request_t *r,
+    ngx_chain_t *in);
 
 
 static ngx_http_output_header_filter_pt  ngx_http_next_header_filter;
 static ngx_http_output_body_filter_pt    ngx_http_next_body_filter;
+static ngx_http_request_body_filter_pt   ngx_http_next_request_body_filter;
 
 
 void
@@ -29,23 +35,37 @@ ngx_http_edgespan_add_filters(void)
 
     ngx_http_next_body_filter = ngx_http_top_body_filter;
     ngx_http_top_body_filter = ngx_http_edgespan_body_filter;
+
+    ngx_http_next_request_body_filter = ngx_http_top_request_body_filter;
+    ngx_http_top_request_body_filter = ngx_http_edgespan_request_body_filter;
 }
 
 
 static ngx_int_t
 ngx_http_edgespan_header_filter(ngx_http_request_t *r)
 {
+    ngx_int_t                      rc;
     es_trace_t                    *trace;
     ngx_http_edgespan_ctx_t       *ctx;
     ngx_http_edgespan_loc_conf_t  *lcf;
 
-    if (ngx_http_edgespan_provider == NULL || r != r->main) {
+    if (ngx_http_edgespan_provider == NULL) {
         return ngx_http_next_header_filter(r);
     }
 
     ctx = ngx_http_edgespan_get_ctx(r);
     if (ctx == NULL) {
         return ngx_http_next_header_filter(r);
+    }
+
+    if (r != r->main) {
+        ngx_http_edgespan_enter_subrequest(r, ctx);
+
+        rc = ngx_http_next_header_filter(r);
+
+        ngx_http_edgespan_await_subrequest(r, ctx);
+
+        return rc;
     }
 
     trace = ctx->trace;
@@ -64,7 +84,7 @@ ngx_http_edgespan_header_filter(ngx_http_request_t *r)
 
     /* also of what is sampled: a limit may say at the end that it is not */
 
-    if (trace->keeping != NULL) {
+    if (trace->keeping != NULL || ctx->body_wanted != 0) {
         ctx->first_byte = es_mono_ns();
     }
 
@@ -72,7 +92,13 @@ ngx_http_edgespan_header_filter(ngx_http_request_t *r)
         ctx->upgraded = es_mono_ns();
     }
 
-    return ngx_http_next_header_filter(r);
+    rc = ngx_http_next_header_filter(r);
+
+    if (r->header_only) {
+        ngx_http_edgespan_sent(r, ctx);
+    }
+
+    return rc;
 }
 
 
@@ -160,23 +186,97 @@ ngx_http_edgespan_clear_header(ngx_http_request_t *r, es_header_t *header,
 static ngx_int_t
 ngx_http_edgespan_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
 {
+    ngx_int_t                 rc;
     ngx_chain_t              *cl;
     ngx_http_edgespan_ctx_t  *ctx;
 
-    for (cl = in; cl; cl = cl->next) {
+    if (ngx_http_edgespan_provider == NULL) {
+        return ngx_http_next_body_filter(r, in);
+    }
 
-        if (cl->buf->last_buf && r == r->main
-            && ngx_http_edgespan_provider != NULL)
-        {
-            ctx = ngx_http_edgespan_get_ctx(r);
+    ctx = ngx_http_edgespan_get_ctx(r->main);
+    if (ctx == NULL) {
+        return ngx_http_next_body_filter(r, in);
+    }
 
-            if (ctx != NULL) {
+    if (r == r->main) {
+        for (cl = in; cl; cl = cl->next) {
+            if (cl->buf->last_buf) {
                 ctx->last_buf = 1;
+                break;
             }
-
-            break;
         }
     }
 
-    return ngx_http_next_body_filter(r, in);
+    rc = ngx_http_next_body_filter(r, in);
+
+    if (r->connection->buffered) {
+
+        if (ctx->blocked == 0) {
+            ctx->blocked = es_mono_ns();
+        }
+
+        ctx->drained = 0;
+
+    } else if (ctx->last_byte == 0) {
+
+        if (ctx->blocked != 0 && ctx->drained == 0) {
+            ctx->drained = es_mono_ns();
+        }
+
+        if (ctx->last_buf && !r->main->buffered) {
+            ngx_http_edgespan_sent(r->main, ctx);
+        }
+    }
+
+    return rc;
+}
+
+
+/*
+ * The client has its response.  As a rule the request ends here, too, unless it
+ * is held: by a background subrequest, or by what is left of its own body.
+ */
+
+static void
+ngx_http_edgespan_sent(ngx_http_request_t *r, ngx_http_edgespan_ctx_t *ctx)
+{
+    if (r->count > 1 || r->headers_in.content_length_n > 0
+        || r->headers_in.chunked)
+    {
+        ctx->last_byte = es_mono_ns();
+    }
+}
+
+
+/*
+ * Called at once when the body is asked for, with what came with the header,
+ * and then with what is read.
+ */
+
+static ngx_int_t
+ngx_http_edgespan_request_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
+{
+    ngx_chain_t              *cl;
+    ngx_http_edgespan_ctx_t  *ctx;
+
+    ctx = NULL;
+
+    if (ngx_http_edgespan_provider != NULL) {
+        ctx = ngx_http_edgespan_get_ctx(r);
+    }
+
+    if (ctx != NULL && ctx->body_read == 0) {
+
+        for (cl = in; cl && !cl->buf->last_buf; cl = cl->next) { /* void */ }
+
+        if (cl == NULL && ctx->body_wanted == 0) {
+            ctx->body_wanted = es_mono_ns();
+
+        } else if (cl != NULL) {
+            ctx->body_read = es_mono_ns();
+        }
+    }
+
+    return ngx_http_next_request_body_filter(r, in);
 }

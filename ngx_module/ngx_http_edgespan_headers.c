@@ -62,7 +62,7 @@ ngx_http_edgespan_get_leg(ngx_http_request_t *r, ngx_http_edgespan_ctx_t *ctx)
 
     lcf = ngx_http_get_module_loc_conf(r, ngx_http_edgespan_module);
 
-    leg->span = lcf->upstream_span;
+    leg->span = lcf->upstream_span && !ctx->suppressed;
     leg->first_state = ctx->first_state;
     leg->created = es_mono_ns();
 

@@ -190,6 +190,7 @@ ngx_http_edgespan_create_loc_conf(ngx_conf_t *cf)
      *     lcf->baggage_attrs = { NULL, 0 };
      *     lcf->span_name = NULL;
      *     lcf->attrs = NULL;
+     *     lcf->handler = NULL;
      *     lcf->status = 0;
      */
 
@@ -305,6 +306,8 @@ ngx_http_edgespan_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         conf->trace = NULL;
         conf->context = ES_CONTEXT_IGNORE;
     }
+
+    ngx_http_edgespan_wrap_content(cf, prev, conf);
 
     if (ngx_http_edgespan_set_route(cf, prev, conf) != NGX_OK) {
         return NGX_CONF_ERROR;

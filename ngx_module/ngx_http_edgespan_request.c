@@ -8,6 +8,7 @@
  *                again after each "rewrite ... last" and internal redirect
  *   PRECONTENT   the location is final ("if", "set"): decides again; then the
  *                context is about to leave: seals and injects
+ *   CONTENT      what ngx_http_edgespan_subrequest.c has to do for clones
  *   LOG          ends the spans; the authority for whatever came without the
  *                phases before (a malformed request, "return" in server{} ...)
  */
@@ -18,7 +19,6 @@
 
 static ngx_int_t ngx_http_edgespan_post_read_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_edgespan_rewrite_handler(ngx_http_request_t *r);
-static ngx_int_t ngx_http_edgespan_precontent_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_edgespan_log_handler(ngx_http_request_t *r);
 
 static ngx_uint_t ngx_http_edgespan_begin_leg(ngx_http_request_t *r,
@@ -36,7 +36,7 @@ typedef struct {
 static ngx_http_edgespan_handler_t  ngx_http_edgespan_handlers[] = {
     { NGX_HTTP_POST_READ_PHASE, ngx_http_edgespan_post_read_handler },
     { NGX_HTTP_REWRITE_PHASE, ngx_http_edgespan_rewrite_handler },
-    { NGX_HTTP_PRECONTENT_PHASE, ngx_http_edgespan_precontent_handler },
+    { NGX_HTTP_PRECONTENT_PHASE, ngx_http_edgespan_precontent },
     { NGX_HTTP_LOG_PHASE, ngx_http_edgespan_log_handler }
 };
 
@@ -97,22 +97,29 @@ ngx_http_edgespan_rewrite_handler(ngx_http_request_t *r)
 {
     ngx_http_edgespan_ctx_t  *ctx;
 
-    if (ngx_http_edgespan_provider == NULL || r != r->main) {
+    if (ngx_http_edgespan_provider == NULL) {
         return NGX_DECLINED;
     }
 
     ctx = ngx_http_edgespan_get_ctx(r);
 
-    if (ctx != NULL) {
+    if (ctx == NULL) {
+        return NGX_DECLINED;
+    }
+
+    if (r == r->main) {
         ngx_http_edgespan_decide(r, ctx);
+
+    } else {
+        ngx_http_edgespan_enter_subrequest(r, ctx);
     }
 
     return NGX_DECLINED;
 }
 
 
-static ngx_int_t
-ngx_http_edgespan_precontent_handler(ngx_http_request_t *r)
+ngx_int_t
+ngx_http_edgespan_precontent(ngx_http_request_t *r)
 {
     ngx_http_edgespan_ctx_t  *ctx;
 
@@ -158,6 +165,9 @@ ngx_http_edgespan_begin_leg(ngx_http_request_t *r,
 
     if (r == r->main) {
         ngx_http_edgespan_decide(r, ctx);
+
+    } else {
+        ngx_http_edgespan_enter_subrequest(r, ctx);
     }
 
     if (!ctx->trace->decided) {
@@ -179,7 +189,7 @@ ngx_http_edgespan_begin_leg(ngx_http_request_t *r,
 
     lcf = ngx_http_get_module_loc_conf(r, ngx_http_edgespan_module);
 
-    return ngx_http_edgespan_context(lcf, r == r->main || lcf->trace != NULL);
+    return ngx_http_edgespan_context(lcf, !ctx->suppressed);
 }
 
 
@@ -316,7 +326,7 @@ ngx_http_edgespan_complex(ngx_http_request_t *r,
 
 /* a value without variables can only be "on" */
 
-static ngx_uint_t
+ngx_uint_t
 ngx_http_edgespan_is_on(ngx_http_request_t *r, ngx_http_complex_value_t *value)
 {
     es_str_t  text;

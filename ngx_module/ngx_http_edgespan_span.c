@@ -15,6 +15,9 @@ static void ngx_http_edgespan_set_sizes(ngx_http_request_t *r,
 static int64_t ngx_http_edgespan_request_body_size(ngx_http_request_t *r);
 static void ngx_http_edgespan_set_outcome(ngx_http_request_t *r,
     ngx_http_edgespan_ctx_t *ctx, es_http_t *http);
+static es_str_t ngx_http_edgespan_limited(ngx_http_request_t *r);
+static void ngx_http_edgespan_set_timeline(ngx_http_request_t *r,
+    ngx_http_edgespan_ctx_t *ctx, es_http_t *http, es_timeline_t *timeline);
 static ngx_int_t ngx_http_edgespan_set_attrs(ngx_http_request_t *r,
     ngx_http_edgespan_ctx_t *ctx, ngx_http_edgespan_loc_conf_t *lcf,
     es_http_t *http);
@@ -24,17 +27,31 @@ void
 ngx_http_edgespan_end_request(ngx_http_request_t *r,
     ngx_http_edgespan_ctx_t *ctx)
 {
+    uint64_t                       now;
     es_http_t                      http;
     es_timeline_t                  timeline;
+    es_http_event_t                upgrade;
     ngx_http_edgespan_ctx_t       *sub;
     ngx_http_edgespan_loc_conf_t  *lcf;
+
+    now = es_mono_ns();
 
     ngx_memzero(&http, sizeof(es_http_t));
 
     http.kind = ES_KIND_SERVER;
-    http.end_mono_ns = es_mono_ns();
+    http.end_mono_ns = now;
+
+    /* what nobody waits for prolongs the request, but not for its client */
+
+    for (sub = ctx->next; sub; sub = sub->next) {
+        if (sub->background && ctx->last_byte != 0) {
+            http.end_mono_ns = ctx->last_byte;
+            break;
+        }
+    }
 
     ngx_http_edgespan_set_outcome(r, ctx, &http);
+    ngx_http_edgespan_set_grpc(r, &http);
 
     if (!es_trace_sampled(ctx->trace) && !es_trace_keep(ctx->trace, &http)) {
         return;
@@ -74,17 +91,57 @@ ngx_http_edgespan_end_request(ngx_http_request_t *r,
         (void) ngx_http_edgespan_complex(r, lcf->span_name, &http.name);
     }
 
-    timeline.count = 0;
+    if (ctx->upgraded != 0) {
+        ngx_memzero(&upgrade, sizeof(es_http_event_t));
 
-    for (sub = ctx; sub; sub = sub->next) {
-        ngx_http_edgespan_end_upstreams(sub, &http,
-                                        sub->request->background ? NULL
-                                                                 : &timeline);
+        upgrade.name = ES_EVENT_UPGRADE;
+        upgrade.mono_ns = ctx->upgraded;
+
+        http.events = &upgrade;
+        http.events_count = 1;
     }
 
+    http.cache_status = ngx_http_edgespan_cache_status(r);
+
+    timeline.count = 0;
+
+    ngx_http_edgespan_set_timeline(r, ctx, &http, &timeline);
     http.timeline = &timeline;
 
+    ngx_http_edgespan_end_subrequests(ctx, &http, now, &timeline);
+    ngx_http_edgespan_end_upstreams(ctx, &http, &timeline);
+
     es_trace_http(ctx->trace, &http);
+}
+
+
+/* What the client let us wait for. */
+
+static void
+ngx_http_edgespan_set_timeline(ngx_http_request_t *r,
+    ngx_http_edgespan_ctx_t *ctx, es_http_t *http, es_timeline_t *timeline)
+{
+    uint64_t  end;
+
+    es_timeline_add(timeline, ES_PHASE_UPLOAD, ctx->trace->start_mono_ns,
+                    ctx->header_read);
+
+    /* an answer may come before all of the body has */
+
+    end = ctx->first_byte != 0 ? ctx->first_byte : http->end_mono_ns;
+
+    es_timeline_add(timeline, ES_PHASE_UPLOAD, ctx->body_wanted,
+                    ctx->body_read != 0 ? ctx->body_read : end);
+
+    /* and the rest of it is read away */
+
+    if (r->lingering_time != 0) {
+        es_timeline_add(timeline, ES_PHASE_UPLOAD, ctx->last_byte,
+                        http->end_mono_ns);
+    }
+
+    es_timeline_add(timeline, ES_PHASE_DOWNLOAD, ctx->blocked,
+                    ctx->drained != 0 ? ctx->drained : http->end_mono_ns);
 }
 
 
@@ -261,6 +318,7 @@ ngx_http_edgespan_set_outcome(ngx_http_request_t *r,
 
     http->status = status;
     http->first_byte_mono_ns = ctx->first_byte;
+    http->reason = ngx_http_edgespan_limited(r);
 
     /* a tunnel ends without a last buffer, too */
 
@@ -278,6 +336,30 @@ ngx_http_edgespan_set_outcome(ngx_http_request_t *r,
     } else if (r->upstream != NULL) {
         http->error_type = ES_ERROR_TRUNCATED;
     }
+}
+
+
+/*
+ * nginx keeps the codes to the modules that set them: these are what
+ * $limit_req_status and $limit_conn_status call REJECTED.
+ */
+
+static es_str_t
+ngx_http_edgespan_limited(ngx_http_request_t *r)
+{
+#if (nginx_version >= 1017006)
+
+    if (r->limit_req_status == 3) {
+        return ES_STR("limit_req");
+    }
+
+    if (r->limit_conn_status == 2) {
+        return ES_STR("limit_conn");
+    }
+
+#endif
+
+    return ES_STR_NONE;
 }
 
 

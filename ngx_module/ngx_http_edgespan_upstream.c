@@ -208,12 +208,6 @@ ngx_http_edgespan_init_peer(ngx_http_request_t *r,
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_edgespan_module);
 
-    /* a clone, see below */
-
-    if (ctx == NULL && r != r->main && ngx_http_edgespan_provider != NULL) {
-        ctx = ngx_http_edgespan_get_ctx(r);
-    }
-
     if (ctx == NULL || !es_trace_recording(ctx->trace)
         || ngx_http_edgespan_get_leg(r, ctx) == NULL)
     {
@@ -231,10 +225,7 @@ ngx_http_edgespan_init_peer(ngx_http_request_t *r,
 }
 
 
-/*
- * A background update of the cache and the parts of a slice are clones, which
- * come by no phase: what they send is the header of their parent.
- */
+/* Where nothing is injected, a subrequest sends the headers of its parent. */
 
 static void
 ngx_http_edgespan_own_id(ngx_http_request_t *r, ngx_http_edgespan_ctx_t *ctx)

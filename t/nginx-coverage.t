@@ -85,7 +85,7 @@ $n->write_file('html/sub/page',
     '<!--# include virtual="/new/a" --><!--# include virtual="/slow" -->');
 $n->start;
 my ($port, $top, $strict, $real) = map { $n->port($_) } 1 .. 4;
-my %want_kind = (SERVER => 0, CLIENT => 0);
+my %want_kind = (SERVER => 0, CLIENT => 0, INTERNAL => 0);
 
 sub get { my ($path, %opt) = @_; return sub { http_get($port, $path, %opt) } }
 sub raw { my ($text, %opt) = @_;
@@ -107,7 +107,7 @@ sub leave {
 my $H = "Host: localhost\r\n";
 my $CLOSE = "${H}Connection: close\r\n\r\n";
 # [name, what to do, span name, route, status, more expected attributes and:
-#  clients => CLIENT spans, status_code => of the span]
+#  clients => CLIENT spans, internals => INTERNAL ones, status_code => of the span]
 my @case = (
     [ 'a static file', get('/'), 'GET /*', '/*', 200,
         'url.path' => '/', 'url.scheme' => 'http', 'url.query' => undef,
@@ -215,13 +215,15 @@ my @case = (
     [ 'limit_req: the first', get('/limited'), 'GET /limited*', '/limited*',
         404 ],
     [ 'limit_req: the rejected', get('/limited'), 'GET /limited*',
-        '/limited*', 503, status_code => 'ERROR', 'error.type' => 503 ],
+        '/limited*', 503, status_code => 'ERROR', 'error.type' => 503,
+        'edgespan.reason' => 'limit_req' ],
     [ 'deny', get('/denied'), 'GET /denied*', '/denied*', 403 ],
     [ 'an upstream that refuses (502)', get('/down'), 'GET /down*', '/down*', 502, clients => 1,
         status_code => 'ERROR', 'error.type' => 502 ],
     [ 'subrequests, even when logged, have no SERVER span', get('/sub/page'),
-        'GET /sub/*', '/sub/*', 200, clients => 1, lines => 2 ],
-    [ 'auth_request that says no', get('/auth'), 'GET /auth', '/auth', 403 ],
+        'GET /sub/*', '/sub/*', 200, clients => 1, internals => 2, lines => 2 ],
+    [ 'auth_request that says no', get('/auth'), 'GET /auth', '/auth', 403,
+        internals => 1 ],
     [ 'post_action', get('/post-action'), 'GET /post-action', '/post-action',
         200 ],
     [ 'absolute form', get('http://example.com:81/new/y?z', host => 'other'),
@@ -259,15 +261,17 @@ my @apart;
 for my $case (@case) {
     my ($what, $do, $name, $route, $status, %attr) = @$case;
     my $clients = delete $attr{clients} // 0;
+    my $internals = delete $attr{internals} // 0;
     my $code = delete $attr{status_code} // 'UNSET';
     my (undef, @lines) = $n->recorded($do, delete $attr{lines});
     my $record = $lines[-1];
     $want_kind{SERVER}++;
     $want_kind{CLIENT} += $clients;
+    $want_kind{INTERNAL} += $internals;
     subtest $what => sub {
-        my @spans = $n->trace($record, 1 + $clients);
+        my @spans = $n->trace($record);
         my @server = grep { $_->{kind} eq 'SERVER' } @spans;
-        is @spans, 1 + $clients, 'no span too many';
+        is @spans, 1 + $clients + $internals, 'no span too many';
         is @server, 1, 'one SERVER span' or return;
         my $s = $server[0];
         is $s->{span_id}, $record->{span}, 'the id of the access log';

@@ -110,7 +110,8 @@ sub reach {
 sub values_of { return EdgespanTest::Upstream::header_values(@_) }
 
 # Exactly one valid traceparent in each, whose parent-id is that of a CLIENT
-# span under the SERVER span; returns the SERVER span.
+# span under the SERVER span or under the INTERNAL one of a subrequest, of which
+# there are $want{internal}; returns the SERVER span.
 sub spans_agree {
     my ($requests, %want) = @_;
     my (%id, $trace, $server);
@@ -124,13 +125,22 @@ sub spans_agree {
             'tracestate';
     }
     is $trace eq $fresh ? 'same' : 'new', $want{trace} // 'new', 'trace';
-    my ($s, @more) = sort { $b->{kind} cmp $a->{kind} }
-        $n->trace($trace, 1 + keys %id);
-    is $s->{kind}, 'SERVER', 'SERVER span';
-    is join(' ', sort map { $_->{span_id} } @more), join(' ', sort keys %id),
+    my $internal = $want{internal} // 0;
+    my %kind;
+    push @{ $kind{ $_->{kind} } }, $_
+        for $n->trace($trace, 1 + $internal + keys %id);
+    my ($s, @more) = @{ $kind{SERVER} };
+    is @more, 0, 'one SERVER span';
+    my @above = ($s, @{ $kind{INTERNAL} || [] });
+    is @above, 1 + $internal, 'INTERNAL spans';
+    is $_->{parent_span_id}, $s->{span_id}, 'below the SERVER span'
+        for @above[ 1 .. $#above ];
+    my @clients = @{ $kind{CLIENT} };
+    is join(' ', sort map { $_->{span_id} } @clients), join(' ', sort keys %id),
         'the CLIENT spans are the parents that were sent';
-    is_deeply [ map { $_->{parent_span_id} } @more ],
-        [ ($s->{span_id}) x @more ], 'below the SERVER span';
+    my %above = map { $_->{span_id} => 0 } @above[ @above > @clients .. $#above ];
+    $above{ $_->{parent_span_id} }++ for @clients;
+    is join(' ', values %above), join(' ', (1) x @clients), 'each below its own';
     is $s->{parent_span_id}, $want{trace} ? $P : '', 'parent of all';
     return $s;
 }
@@ -254,7 +264,7 @@ subtest 'a subrequest has a list of its own (shallow copy)' => sub {
                 like $auth, qr{^GET /check }, 'auth_request first';
                 like $main, qr{^GET /auth }, 'then the request';
                 spans_agree(\@requests, flags => $same ? '01' : '03',
-                    $same ? (trace => 'same') : ());
+                    internal => 1, $same ? (trace => 'same') : ());
                 for my $bytes (@requests) {
                     my ($tp) = values_of($bytes, 'traceparent');
                     is +(values_of($bytes, 'X-Up'))[0], (split /-/, $tp)[2],
@@ -272,12 +282,12 @@ subtest 'mirror' => sub {
     my @requests = reach('/mirror', [ [ traceparent => $B1 ] ], 2);
     is_deeply [ sort map {m{^GET (\S+)}} @requests ], [qw(/mirror /mirrored)],
         'both came';
-    spans_agree(\@requests, flags => '01', trace => 'same');
+    spans_agree(\@requests, flags => '01', trace => 'same', internal => 1);
 };
 
 subtest 'SSI includes' => sub {
     my @requests = reach('/ssi/page', [], 2);
-    spans_agree(\@requests, flags => '03');
+    spans_agree(\@requests, flags => '03', internal => 2);
 };
 
 subtest 'variables where headers are not sent on' => sub {

@@ -81,17 +81,18 @@ sub recorded {
     return ($value, @new);
 }
 
-# All spans of the trace of a record, once one is a SERVER span. That is pushed
-# first, CLIENT spans right after it: $n of them are waited for.
+# All spans of the trace of a record. The SERVER span is pushed last, so that all the
+# others are there with it; of a trace id alone $n spans are waited for.
 sub trace {
     my ($self, $record, $n, $timeout) = @_;
+    $self->server_span($record, $timeout) if ref $record;
     return $self->{collector}->wait_spans($n // 1, $timeout // 5,
         trace_id => ref $record ? $record->{trace} : $record);
 }
 
 sub server_span {
-    my ($self, $record) = @_;
-    my ($span) = $self->{collector}->wait_spans(1, 5,
+    my ($self, $record, $timeout) = @_;
+    my ($span) = $self->{collector}->wait_spans(1, $timeout // 5,
         trace_id => $record->{trace}, span_id => $record->{span});
     return $span;
 }
