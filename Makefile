@@ -3,13 +3,14 @@
 #   make            build/nginx/ngx_http_edgespan_module.so and build/httpd/mod_edgespan.so
 #   make test       everything above, unit tests, tests against both servers
 #   make interop    tests against real collectors, which it fetches first
+#   make matrix     the nginx module with every nginx of Debian's archive, fetched first
 #   make fuzz       every parser of the core against libFuzzer, FUZZ_SECONDS each
 #   make demo       a traced gateway on this machine
 #   make unit SANITIZE=address,undefined BUILD=build-asan
 #
 # Variables for the command line: CC, CFLAGS, LDFLAGS, BUILD (the output
 # directory), SANITIZE, NGX_SRC (an nginx source tree), APXS, DESTDIR,
-# CLANG_FORMAT, PROVE_FLAGS, UNIT, FUZZ, FUZZ_SECONDS.
+# CLANG_FORMAT, PROVE_FLAGS, UNIT, FUZZ, FUZZ_SECONDS, MATRIX, MATRIX_SOURCES.
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
@@ -182,6 +183,16 @@ differences:
 	@text=$$(perl -It/lib -MEdgespanTest::Scenarios \
 	    -e 'print EdgespanTest::Scenarios::differences(EdgespanTest::Scenarios::read_all())') \
 	    && echo "$$text" > docs/differences.md
+
+# MATRIX="1.26 clang" chooses the rows with one of these texts in their names,
+# MATRIX_SOURCES adds source trees of nginx.
+MATRIX =
+MATRIX_SOURCES =
+
+matrix:
+	$(MAKE) deps EXTRA='$(if $(CLANG),,clang) debian-archive-keyring dpkg-dev libpcre2-dev'
+	t/matrix/fetch
+	MATRIX_SOURCES='$(MATRIX_SOURCES)' t/matrix/run $(MATRIX)
 
 unit: $(UNIT_PROGRAMS)
 	$(RUN_UNIT)

@@ -18,9 +18,10 @@ sub new {
     my ($class, %opt) = @_;
     my $self = $class->_new(
         workers => 1, worker_connections => 1024, daemon => 0, master => 1,
-        log_level => 'info', access_log => 1, http => '', main => '',
+        log_level => $ENV{EDGESPAN_NGINX_LOG_LEVEL} || 'info', access_log => 1, http => '', main => '',
         events => '', %opt);
     $self->{program} = $self->_find_program('EDGESPAN_NGINX', 'nginx');
+    $self->{version} = $self->_version;
     return $self;
 }
 
@@ -34,11 +35,26 @@ sub system_modules {
         qw(/usr/lib/nginx/modules /usr/lib64/nginx/modules))[0];
 }
 
+# A version string: $n->version ge v1.25.1.
+sub version { return $_[0]{version} }
+
+my %VERSION;
+
+sub _version {
+    my ($self) = @_;
+    return $VERSION{ $self->{program} } //= do {
+        my (undef, $text) = $self->_run($self->{program}, '-v');
+        $text =~ m{nginx/(\d+)\.(\d+)\.(\d+)} or die "$self->{program} -v: $text\n";
+        pack 'U*', $1, $2, $3;
+    };
+}
+
 sub command {
     my ($self, @more) = @_;
     my $prefix = $self->{prefix};
     # -e: nginx would try its built-in log first, which only root may open.
-    return ($self->{program}, '-p', "$prefix/", '-e', "$prefix/error.log",
+    return ($self->{program}, '-p', "$prefix/",
+        $self->version ge v1.19.5 ? ('-e', "$prefix/error.log") : (),
         '-c', "$prefix/nginx.conf", @more);
 }
 
@@ -48,7 +64,7 @@ sub config {
     my $on = sub { $_[0] ? 'on' : 'off' };
     my $user = exists $self->{user} ? $self->{user} : $> == 0 ? 'root' : undef;
     return join "\n",
-        $self->{module} ? 'load_module ' . module_nginx() . ';' : (),
+        $self->{module} && !$ENV{EDGESPAN_NGINX_STATIC} ? 'load_module ' . module_nginx() . ';' : (),
         defined $user ? "user $user;" : (),
         'pid %%PREFIX%%/run/server.pid;',
         "error_log %%PREFIX%%/error.log $self->{log_level};",
