@@ -88,13 +88,23 @@ local_endpoint(const EsOtlp__Resource *resource)
                     put(endpoint, "serviceName", json_string(es_otlp_service_name(resource))));
 }
 
+/* By the stable name, or else by the one before (otel_semconv old). */
+static const EsOtlp__AnyValue *
+find_either(const EsOtlp__Span *span, const char *stable, const char *old)
+{
+    const EsOtlp__AnyValue *value = es_otlp_find(span->attributes, span->n_attributes, stable);
+
+    return value != NULL ? value : es_otlp_find(span->attributes, span->n_attributes, old);
+}
+
 static bool
 put_address(json_t *endpoint, const EsOtlp__Span *span)
 {
-    const char *address =
-        es_otlp_find_string(span->attributes, span->n_attributes, "network.peer.address");
-    const EsOtlp__AnyValue *port =
-        es_otlp_find(span->attributes, span->n_attributes, "network.peer.port");
+    const EsOtlp__AnyValue *peer = find_either(span, "network.peer.address", "net.sock.peer.addr");
+    const EsOtlp__AnyValue *port = find_either(span, "network.peer.port", "net.sock.peer.port");
+    const char *address = peer != NULL && peer->value_case == ES_OTLP__ANY_VALUE__VALUE_STRING_VALUE
+                              ? peer->string_value
+                              : NULL;
     uint8_t binary[sizeof(struct in6_addr)];
     bool ok = true;
 
@@ -114,8 +124,9 @@ put_address(json_t *endpoint, const EsOtlp__Span *span)
 static json_t *
 remote_endpoint(const EsOtlp__Span *span)
 {
-    static const char *const names[] = {"peer.service", "service.peer.name", "server.address",
-                                        "network.peer.address"};
+    static const char *const names[] = {"peer.service",         "service.peer.name",
+                                        "server.address",       "net.peer.name",
+                                        "network.peer.address", "net.sock.peer.addr"};
     json_t *endpoint = json_object();
     bool ok = endpoint != NULL;
 

@@ -2,16 +2,19 @@
  *
  * A line each: method, target, scheme, host, version, route, user agent, client,
  * peer, name, error type, reason; then numbers, "key=value" attributes and tries
- * as the bytes say. */
+ * as the bytes say; then what a span has in depth: lines of gRPC's status, the cache's
+ * and what is redacted, times, types, events. */
 
 #include "fuzz_server.h"
 
 #include "es_http.h"
 
-static es_config_t config;
-
 #define ATTRIBUTES_MAX 160
 #define TRIES_MAX 160
+#define EVENTS_MAX 160
+#define WORDS_MAX 8
+
+static es_config_t config;
 
 static uint64_t
 number(fuzz_t *fuzz)
@@ -34,6 +37,22 @@ how_many(fuzz_t *fuzz, unsigned max)
     return fuzz_more(fuzz) ? (n < max ? n : max) : 0;
 }
 
+/* What a request waited for adds up to its duration. */
+static void
+check_times(const EsOtlp__Span *span)
+{
+    double duration = (double) (span->end_time_unix_nano - span->start_time_unix_nano) / 1e9;
+    double sum = 0;
+
+    for (size_t i = 0; i < span->n_attributes; i++) {
+        if (es_str_starts(es_cstr(span->attributes[i]->key), ES_STR("edgespan.time."))) {
+            fuzz_assert(span->attributes[i]->value->double_value > 0);
+            sum += span->attributes[i]->value->double_value;
+        }
+    }
+    fuzz_assert(sum >= duration * (1 - 1e-12) && sum <= duration * (1 + 1e-12));
+}
+
 static void
 check(const es_http_t *http, es_str_t bytes, const es_span_limits_t *limits)
 {
@@ -53,19 +72,90 @@ check(const es_http_t *http, es_str_t bytes, const es_span_limits_t *limits)
             fuzz_assert(strcmp(span->attributes[j]->key, attribute->key) != 0);
         }
     }
+    if (http->timeline != NULL && http->tries_count == 0 && http->attributes_count == 0
+        && span->dropped_attributes_count == 0) {
+        check_times(span);
+    }
     es_otlp__span__free_unpacked(span, NULL);
+}
+
+/* How far a request's parts went, its attributes' types, and events that share them. */
+typedef struct depth {
+    es_timeline_t timeline;
+    es_redaction_t redaction;
+    es_http_event_t events[EVENTS_MAX];
+    es_str_t words[WORDS_MAX], hidden[WORDS_MAX];
+} depth_t;
+
+static void
+go_deeper(fuzz_t *fuzz, es_http_t *http, es_attribute_t *attributes, es_http_try_t *tries,
+          depth_t *depth)
+{
+    uint8_t how;
+    es_error_t error;
+    unsigned count;
+
+    http->grpc_status = fuzz_line(fuzz);
+    http->cache_status = fuzz_line(fuzz);
+    count = fuzz_words(fuzz, fuzz_line(fuzz), depth->hidden, WORDS_MAX);
+    how = fuzz_byte(fuzz);
+    http->grpc = (how & 1) != 0;
+    http->background = (how & 2) != 0;
+    config.semconv = (how >> 2) % 3;
+    if ((how & 16) != 0) {
+        http->timeline = &depth->timeline;
+    }
+    if (es_redaction_set(&depth->redaction, depth->hidden, count, &error)) {
+        http->redaction = &depth->redaction;
+    } else {
+        fuzz_check_error(&error);
+    }
+    http->resend_count = (unsigned) number(fuzz);
+
+    for (unsigned left = how_many(fuzz, 2 * ES_TIMELINE_MAX); left != 0; left--) {
+        es_phase_t phase = fuzz_byte(fuzz) % ES_PHASES;
+        uint64_t from = number(fuzz);
+
+        es_timeline_add(&depth->timeline, phase, from, number(fuzz));
+    }
+    for (unsigned i = 0; i < http->tries_count && fuzz_more(fuzz); i++) {
+        tries[i].connected_mono_ns = number(fuzz);
+        tries[i].secured_mono_ns = number(fuzz);
+        tries[i].first_byte_mono_ns = number(fuzz);
+        tries[i].reused = (fuzz_byte(fuzz) & 1) != 0;
+        tries[i].unconnected = (fuzz_byte(fuzz) & 1) != 0;
+        es_timeline_try(&depth->timeline, &tries[i]);
+    }
+    count = fuzz_words(fuzz, fuzz_line(fuzz), depth->words, WORDS_MAX);
+    for (unsigned i = 0; i < http->attributes_count && fuzz_more(fuzz); i++) {
+        attributes[i].type = fuzz_byte(fuzz) % (ES_ATTRIBUTE_STRINGS + 1);
+        attributes[i].values = depth->words;
+        attributes[i].values_count = count;
+    }
+    for (unsigned left = how_many(fuzz, EVENTS_MAX); left != 0; left--) {
+        es_http_event_t *event = &depth->events[http->events_count++];
+
+        event->name = fuzz_line(fuzz);
+        event->mono_ns = number(fuzz);
+        event->attributes = attributes;
+        event->attributes_count = fuzz_byte(fuzz) % (http->attributes_count + 1);
+    }
+    http->events = depth->events;
 }
 
 static void
 fuzz(fuzz_t *fuzz)
 {
     static const uint8_t id[ES_TRACE_ID_LEN] = {1};
+    static depth_t depth;
     es_attribute_t attributes[ATTRIBUTES_MAX];
     es_http_try_t tries[TRIES_MAX];
     es_span_limits_t limits = es_span_limits;
     uint8_t how = fuzz_byte(fuzz);
     es_http_t http = {
-        .kind = (how & 1) != 0 ? ES_KIND_CLIENT : ES_KIND_SERVER,
+        .kind = (how & 8) != 0   ? ES_KIND_INTERNAL
+                : (how & 1) != 0 ? ES_KIND_CLIENT
+                                 : ES_KIND_SERVER,
         .span_id = id,
         .attributes = attributes,
         .tries = tries,
@@ -103,7 +193,7 @@ fuzz(fuzz_t *fuzz)
         es_attribute_t *attribute = &attributes[http.attributes_count];
         es_error_t error;
 
-        attribute->value = fuzz_line(fuzz);
+        *attribute = (es_attribute_t){.value = fuzz_line(fuzz)};
         attribute->key = fuzz_until(fuzz, &attribute->value, '=');
         http.attributes_count += es_check_attribute_key(attribute->key, &error);
     }
@@ -116,6 +206,9 @@ fuzz(fuzz_t *fuzz)
             .status = (unsigned) number(fuzz),
         };
     }
+    depth = (depth_t){.events = {{.mono_ns = 0}}};
+    go_deeper(fuzz, &http, attributes, tries, &depth);
+    span.end_ns = number(fuzz);
     check(&http,
           es_http_write_span(fuzz_alloc(fuzz, ES_SPAN_SIZE_MAX), &span, &http,
                              &(es_http_trace_t){.config = &config}),

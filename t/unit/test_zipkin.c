@@ -130,6 +130,28 @@ remote(void **state)
     }
 }
 
+/* By the names of otel_semconv old. */
+static void
+remote_by_old_names(void **state)
+{
+    EsOtlp__Span *span = unit_span("GET", ES_KIND_CLIENT);
+    es_str_t body;
+    json_t *json;
+    char *text;
+
+    (void) state;
+    UNIT_ATTRIBUTES(span, unit_attribute("net.peer.name", unit_string("b.example")),
+                    unit_attribute("net.sock.peer.addr", unit_string("10.0.0.1")),
+                    unit_attribute("net.sock.peer.port", unit_int(81)));
+    body = unit_encode(&es_format_zipkin, span);
+    json = json_loadb(body.data, body.len, 0, NULL);
+    text = json_dumps(json_object_get(json_array_get(json, 0), "remoteEndpoint"), 0);
+    unit_assert_json(es_cstr(text),
+                     "{\"serviceName\":\"b.example\",\"ipv4\":\"10.0.0.1\",\"port\":81}");
+    free(text);
+    json_decref(json);
+}
+
 /* An attribute that says the contrary must not mark a span as failed. */
 static void
 error_tag(void **state)
@@ -212,6 +234,7 @@ main(void)
         cmocka_unit_test_teardown(values, unit_otlp_free),
         cmocka_unit_test_teardown(client, unit_otlp_free),
         cmocka_unit_test_teardown(remote, unit_otlp_free),
+        cmocka_unit_test_teardown(remote_by_old_names, unit_otlp_free),
         cmocka_unit_test_teardown(error_tag, unit_otlp_free),
         cmocka_unit_test_teardown(several, unit_otlp_free),
         cmocka_unit_test(answers),
