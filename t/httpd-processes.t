@@ -24,6 +24,9 @@ OtelTrace On
 LogFormat "%{OTEL_SPAN_ID}e" span
 CustomLog %%PREFIX%%/spans.log span
 ScriptAlias /cgi/ %%PREFIX%%/cgi-bin/
+<Location /otel-status>
+SetHandler otel-status
+</Location>
 END
 }
 
@@ -54,7 +57,7 @@ sub arrived {
         my $have = $c->span_ids_fast;
         @missing = grep { !$have->{$_} } @want;
         return !@missing;
-    }, 5, 'all spans') };
+    }, 30, 'all spans') };
     local $Test::Builder::Level = $Test::Builder::Level + 1;
     is @missing, 0, "$name: " . @want . ' requests, all spans arrived';
     return;
@@ -101,12 +104,33 @@ sub load_end {
     return scalar grep { waitpid $_, 0; $? } @pids;
 }
 
+# All at once: one by one each that is left would lead until it is its turn, and
+# three leaders that die in a row are blamed on what they read.
+sub kill_at_once {
+    my ($signal, @pids) = @_;
+    kill STOP => @pids;
+    wait_for(sub {
+        !grep { (slurp($_) // '') !~ /\) [TZX] / } map { glob "/proc/$_/task/*/stat" } @pids;
+    }, 30, 'all to be stopped');
+    kill $signal => @pids;
+    kill CONT => @pids;
+    return;
+}
+
+# Spans that the status counts as dropped.
+sub dropped {
+    my ($s) = @_;
+    my $sum = 0;
+    $sum += $_ for http_get($s->port, '/otel-status')->{body} =~ /^spans\.dropped\.\w+ +(\d+)$/mg;
+    return $sum;
+}
+
 for my $mpm (@MPMS) {
     subtest "$mpm: serves and stops" => sub {
         my $s = traced(mpm => $mpm)->start;
         http_get($s->port, '/') for 1 .. 20;
         my $took = $s->stop;
-        cmp_ok $took, '<', 2, sprintf 'stopped in %.2fs', $took;
+        cmp_ok $took, '<', 8, sprintf 'stopped in %.2fs', $took;
         complete($s, 'stop');
         $s->finish;
     };
@@ -124,6 +148,38 @@ for my $mpm (@MPMS) {
         $s->finish;
     };
 
+    subtest "$mpm: hard restarts under load" => sub {
+        my $s = traced(mpm => $mpm)->start;
+        for (1 .. 3) {
+            my @load = load_begin($s, 4);
+            my $before = logged($s);
+            wait_for(sub { logged($s) > $before + 20 }, 30, 'some requests');
+            $s->reload(undef, hard => 1, timeout => 30);
+            load_end(@load);
+        }
+        my ($missing, $dropped);
+        eval { wait_for(sub {
+            my $have = $s->{collector}->span_ids_fast;
+            $missing = grep { !$have->{$_} } logged($s);
+            $dropped = dropped($s);
+            return $missing <= $dropped;
+        }, 30, 'all spans') };
+        cmp_ok $missing, '<=', $dropped,
+            logged($s) . " requests: $missing did not arrive, $dropped are counted";
+        $s->finish;
+    };
+
+    subtest "$mpm: a graceful stop under load" => sub {
+        my $s = traced(mpm => $mpm)->start;
+        my @load = load_begin($s, 4);
+        wait_for(sub { logged($s) > 50 }, 30, 'some requests');
+        my $took = $s->stop('WINCH');
+        load_end(@load);
+        cmp_ok $took, '<', 10, sprintf 'stopped in %.2fs', $took;
+        complete($s, 'graceful stop');
+        $s->finish;
+    };
+
     subtest "$mpm: a collector that hangs" => sub {
         for my $mode (qw(hang blackhole)) {
             my $c = EdgespanTest::Collector->new(mode => $mode);
@@ -131,7 +187,7 @@ for my $mpm (@MPMS) {
             http_get($s->port, '/') for 1 .. 20;
             $c->wait_requests(1) if $mode eq 'hang';
             my $took = $s->stop;
-            cmp_ok $took, '<', 3, sprintf '%s: stopped in %.2fs', $mode, $took;
+            cmp_ok $took, '<', 8, sprintf '%s: stopped in %.2fs', $mode, $took;
             like $s->error_log, qr/edgespan: \d+ spans dropped: /, 'what is lost is told';
             $s->finish;
         }
@@ -144,10 +200,10 @@ for my $mpm (@MPMS) {
         $c->wait_requests(1);
         my $from = time;
         $s->reload(undef, drain => 1);
-        cmp_ok time - $from, '<', 6, 'the old generation leaves';
+        cmp_ok time - $from, '<', 8, 'the old generation leaves';
         http_get($s->port, '/') for 1 .. 20;
         my $took = $s->stop('WINCH');
-        cmp_ok $took, '<', 6, sprintf 'stopped in %.2fs', $took;
+        cmp_ok $took, '<', 8, sprintf 'stopped in %.2fs', $took;
         $s->finish;
     };
 
@@ -155,10 +211,10 @@ for my $mpm (@MPMS) {
         for (1 .. 5) {
             my $s = traced(mpm => $mpm)->start;
             my @load = load_begin($s, 4);
-            wait_for(sub { logged($s) > 50 }, 10, 'some requests');
+            wait_for(sub { logged($s) > 50 }, 30, 'some requests');
             my $took = $s->stop;
             load_end(@load);
-            cmp_ok $took, '<', 5, sprintf 'stopped in %.2fs', $took;
+            cmp_ok $took, '<', 8, sprintf 'stopped in %.2fs', $took;
             $s->finish;
         }
     };
@@ -173,24 +229,29 @@ for my $mpm (@MPMS) {
         $s->finish;
     };
 
-    subtest "$mpm: killed children" => sub {
-        my $s = traced(mpm => $mpm, allow => qr/exit signal Killed/)->start;
-        for my $round (1 .. 3) {
-            http_get($s->port, '/') for 1 .. 10;
-            my @old = $s->worker_pids;
-            kill KILL => @old;
-            wait_for(sub {
-                my %is = map { $_ => 1 } $s->worker_pids;
-                return keys %is >= $s->{workers} && !grep { $is{$_} } @old;
-            }, 10, 'new children');
-            is http_get($s->port, '/')->{status}, 200, 'served by new ones';
+    for (
+        [ KILL => 'Killed' ],
+        [ SEGV => 'Segmentation fault' ],
+    ) {
+        my ($signal, $words) = @$_;
+        subtest "$mpm: children that die of $signal" => sub {
+            my $s = traced(mpm => $mpm, allow => qr/exit signal $words/)->start;
+            for my $round (1 .. 3) {
+                http_get($s->port, '/') for 1 .. 10;
+                my @old = $s->worker_pids;
+                kill_at_once($signal, @old);
+                wait_for(sub {
+                    my %is = map { $_ => 1 } $s->worker_pids;
+                    return keys %is >= $s->{workers} && !grep { $is{$_} } @old;
+                }, 30, 'new children');
+                is http_get($s->port, '/')->{status}, 200, 'served by new ones';
 
-            # Acknowledged in between: three leaders that die in a row would be
-            # blamed on what they read.
-            arrived($s, "all killed, round $round");
-        }
-        $s->finish;
-    };
+                # Acknowledged in between: see kill_at_once().
+                arrived($s, "all dead, round $round");
+            }
+            $s->finish;
+        };
+    }
 }
 
 subtest 'a collector that comes late, and goes' => sub {
@@ -213,15 +274,15 @@ subtest 'a restart with another configuration' => sub {
     $s->{vars}{COLLECTOR} = $other->url;
     $s->reload;
     http_get($s->port, '/');
-    $other->wait_spans(1, 5);
-    my @spans = $c->wait_spans(1, 5);
+    $other->wait_spans(1, 30);
+    my @spans = $c->wait_spans(1, 30);
     is @spans, 1, 'the first has what came before it';
 
     $s->reload('');
     http_get($s->port, '/');
     $s->reload(http_text(''));
     http_get($s->port, '/');
-    @spans = $other->wait_spans(2, 5);
+    @spans = $other->wait_spans(2, 30);
     is @spans, 2, 'without a directive: untraced';
     $s->finish;
 };
@@ -233,7 +294,7 @@ subtest 'what a CGI inherits' => sub {
         my $s = traced(mpm => $mpm, workers => 1, files => { 'cgi-bin/fd' => $script })->start;
         # With connections to the collector open.
         http_get($s->port, '/');
-        $s->{collector}->wait_spans(1, 5);
+        $s->{collector}->wait_spans(1, 30);
         my %kind = map { $_ => 1 } map { readlink($_) =~ /^(\/memfd:\w+|anon_inode:\[eventfd\])/ ? $1 : () }
             map { glob "/proc/$_/fd/*" } $s->worker_pids;
         cmp_ok keys %kind, '>=', 2, "$mpm: the server has descriptors to leak";
