@@ -81,9 +81,15 @@ subtest 'decoder' => sub {
         scope => { name => 'm', version => '1', attrs => {} },
         schema_url => '', resource_schema_url => '',
     }, 'golden vector';
-    is_deeply [ EdgespanTest::Otlp::lint([ { %$span, status => { code => 'UNSET', message => '' } } ]) ], [],
-        'lint is content';
-    like join("\n", EdgespanTest::Otlp::lint([$span])), qr/status ERROR without error\.type$/, 'or is not';
+    is_deeply [ EdgespanTest::Otlp::lint([$span]) ], [], 'lint is content';
+    my %ours = (%$span, scope => { name => 'edgespan' }, attrs => { 'edgespan.time.server' => 0.0005 });
+    is_deeply [ EdgespanTest::Otlp::lint([ \%ours ]) ], [
+        "$SPAN 'GET': status ERROR, error.type absent",
+        "$SPAN 'GET': edgespan.time.* are 0.0005 of 0.001 seconds" ], 'or is not';
+    is_deeply [ EdgespanTest::Otlp::lint_traces([ map { { %$span, %$_ } } {}, { kind => 'CLIENT', span_id => 'a',
+        parent_span_id => $SPAN, end => $span->{end} + 256 }, { kind => 'INTERNAL', span_id => 'b' }, {} ]) ], [
+        "$SPAN 'GET': this id twice", "CLIENT a 'GET': ends after its parent", "INTERNAL b 'GET': no parent" ],
+        'nor with the traces';
     is EdgespanTest::Tree::tree([$span]),
         "trace $TRACE\n  SERVER GET 200 1.000ms [edge] $SPAN <- b7ad6b7169203331\n",
         'tree';

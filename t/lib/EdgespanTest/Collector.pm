@@ -16,6 +16,7 @@ use IO::Uncompress::Gunzip qw(gunzip $GunzipError);
 use POSIX ();
 use Scalar::Util qw(weaken);
 use Socket;
+use Test::More ();
 use Time::HiRes qw(time);
 
 use EdgespanTest;
@@ -26,6 +27,9 @@ use EdgespanTest::Tree;
 use EdgespanTest::Zipkin;
 
 my %LIVE;
+
+# What is wrong with spans that any collector of this test saw.
+my @BAD;
 
 # Options: port (a free one), mode ('ok'), start (1).
 sub new {
@@ -170,6 +174,13 @@ sub body {
     return $body;
 }
 
+# Zipkin and Jaeger have no place for some of what the rules are about.
+sub _is_foreign {
+    my ($req) = @_;
+    my $decoder = _decoder($req);
+    return $decoder && $decoder != \&EdgespanTest::Otlp::decode_json_body;
+}
+
 # What decodes a request; undef: OTLP as protobuf.
 sub _decoder {
     my ($req) = @_;
@@ -206,6 +217,7 @@ sub spans {
             // [ _decoder($req)->($self->body($req)) ];
         $_->{request_n} = $req->{n} for @$list;
         $self->{decoded_n}{ $req->{n} } = $list;
+        $self->_lint($list) unless _is_foreign($req);
     }
     if (@new) {
         my $by = $self->{decoded_n};
@@ -215,6 +227,19 @@ sub spans {
         ? grep { _matches($_, \%filter) } @{ $self->{spans} }
         : @{ $self->{spans} };
     return wantarray ? @found : \@found;
+}
+
+# No test has to ask for it: rules that hold for every span, whatever became of others.
+# One that is sent again is the same again.
+sub _lint {
+    my ($self, $list) = @_;
+    push @BAD, EdgespanTest::Otlp::lint($list);
+    for my $s (@$list) {
+        my $what = join ' ', @$s{qw(trace_id parent_span_id kind start end name)};
+        my $before = $self->{linted}{ $s->{span_id} } //= $what;
+        push @BAD, "$s->{span_id}: is '$before' and '$what'" if $before ne $what;
+    }
+    return;
 }
 
 sub _matches {
@@ -288,6 +313,12 @@ sub DESTROY {
     $self->stop;
     delete $LIVE{$self};
 }
+
+at_end(0, sub {
+    return unless @BAD;
+    Test::More::diag(join "\n", 'spans that break the rules:', @BAD > 20 ? @BAD[0 .. 19] : @BAD);
+    $? ||= 1;
+});
 
 at_end(2, sub {
     local $?;

@@ -438,23 +438,26 @@ sub lint {
         push @bad, "$who: reserved flag bits set" if $s->{flags} & ~0x3ff;
         push @bad, "$who: status message without ERROR"
             if $s->{status}{code} ne 'ERROR' && $s->{status}{message} ne '';
-        push @bad, "$who: status $s->{status}{code} with" . (defined $s->{attrs}{'error.type'} ? '' : 'out') . ' error.type'
-            if $s->{status}{code} eq 'ERROR' xor defined $s->{attrs}{'error.type'};
-        push @bad, _lint_times($who, $s);
+        push @bad, _lint_ours($who, $s) if $s->{scope}{name} eq 'edgespan';
     }
     return @bad;
 }
 
-# What a request waited for makes up its time.
-sub _lint_times {
+# What holds for our own spans, and need not for others.
+sub _lint_ours {
     my ($who, $s) = @_;
-    my @keys = grep {/^edgespan\.time\./} sort keys %{ $s->{attrs} } or return;
-    my $sum = 0;
-    $sum += $s->{attrs}{$_} for @keys;
-    my $duration = ($s->{end} - $s->{start}) / 1e9;
-    return ((map {"$who: $_ is not over 0"} grep { $s->{attrs}{$_} <= 0 } @keys),
-        $s->{kind} eq 'SERVER' && abs($sum - $duration) > 1e-6
-            ? "$who: edgespan.time.* are $sum of $duration seconds" : ());
+    my ($status, $attrs) = ($s->{status}{code}, $s->{attrs});
+    my @bad;
+    push @bad, "$who: status $status, error.type " . ($attrs->{'error.type'} // 'absent')
+        if $status eq 'ERROR' xor defined $attrs->{'error.type'};
+    my @times = grep {/^edgespan\.time\./} sort keys %$attrs or return @bad;
+    push @bad, map {"$who: $_ is $attrs->{$_}"} grep { $attrs->{$_} <= 0 } @times;
+    # What a request waited for makes up its time.
+    my ($sum, $duration) = (0, ($s->{end} - $s->{start}) / 1e9);
+    $sum += $attrs->{$_} for @times;
+    push @bad, "$who: edgespan.time.* are $sum of $duration seconds"
+        if $s->{kind} eq 'SERVER' && abs($sum - $duration) > 1e-6;
+    return @bad;
 }
 
 # Rules that hold where all spans of some traces are there, and where SERVER spans are
