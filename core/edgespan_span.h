@@ -190,6 +190,7 @@ typedef struct es_http {
 
     es_str_t name;       /* instead of "{method} {route}" */
     es_str_t error_type; /* a failure that the status does not tell */
+    bool no_error_type;  /* error.type is not written, the status of the span is */
     es_str_t reason;     /* edgespan.reason: why it ended so, where it is no error */
 
     unsigned resend_count; /* of a CLIENT span: http.request.resend_count */

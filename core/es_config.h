@@ -18,7 +18,7 @@
 #define ES_EXPORTER_HEADERS_MAX 32
 
 /* What an exporter's options take, whoever gives them. */
-#define ES_INTERVAL_MIN (10 * ES_MS)
+#define ES_INTERVAL_MIN (1 * ES_MS)
 #define ES_INTERVAL_MAX (3600 * ES_SECOND)
 #define ES_TIMEOUT_MIN (10 * ES_MS)
 #define ES_TIMEOUT_MAX (600 * ES_SECOND)

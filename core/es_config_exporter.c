@@ -51,7 +51,7 @@ static const es_option_t options[] = {
     {"spool_max", OPTION_SIZE, AT(spool_max), 1 << 20, UINT64_C(1) << 40, "a size from 1m to 1t",
      NULL, NULL},
     {"interval", OPTION_TIME, AT(interval_ns), ES_INTERVAL_MIN, ES_INTERVAL_MAX,
-     "a time from 10ms to 1h", NULL, NULL},
+     "a time from 1ms to 1h", NULL, NULL},
     {"timeout", OPTION_TIME, AT(timeout_ns), ES_TIMEOUT_MIN, ES_TIMEOUT_MAX,
      "a time from 10ms to 10m", NULL, NULL},
     {"shutdown_timeout", OPTION_TIME, AT(shutdown_timeout_ns), 0, 60 * ES_SECOND,

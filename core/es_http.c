@@ -79,11 +79,14 @@ put_peer(es_http_writer_t *writer)
     es_str_t client = http->client_address, peer = http->peer_address;
     char text[ES_ADDRESS_TEXT];
 
-    if (http->redaction != NULL && client.len != 0) {
-        client = es_redaction_address(http->redaction, client, text);
-        if (es_str_eq(peer, http->client_address)) {
-            peer = client;
+    if (http->redaction != NULL && http->kind == ES_KIND_SERVER) {
+        es_str_t shown =
+            es_redaction_address(http->redaction, client.len != 0 ? client : peer, text);
+
+        if (client.len == 0 || es_str_eq(peer, client)) {
+            peer = shown;
         }
+        client = client.len != 0 ? shown : client;
     }
     es_http_put_string(writer, &name_client_address, client);
     if (peer.len != 0) {
@@ -272,7 +275,9 @@ put_attributes(es_http_writer_t *writer, bool known_method, es_str_t failure)
     if (http->status != 0) {
         es_http_put_int(writer, &name_status_code, http->status);
     }
-    es_http_put_string(writer, &name_error_type, failure);
+    if (!http->no_error_type) {
+        es_http_put_string(writer, &name_error_type, failure);
+    }
     es_http_put_string(writer, &name_reason, http->reason);
     es_http_put_string(writer, &name_sampling_reason, writer->trace->sampling_reason);
     es_http_put_string(writer, &name_cache_status, http->cache_status);

@@ -8,6 +8,8 @@
  *   ngx_http_edgespan_conf.c         what the directives take
  *   ngx_http_edgespan_propagation.c  those of the context, whom to believe
  *   ngx_http_edgespan_sampling.c     those of sampling, a rate that varies
+ *   ngx_http_edgespan_attributes.c   those of attributes, what they say
+ *   ngx_http_edgespan_compat.c       otel_compat
  *   ngx_http_edgespan_process.c      shared zones, start and stop of a process
  *   ngx_http_edgespan_log.c          messages of the exporter thread
  *   ngx_http_edgespan_request.c      phase handlers: a request's way
@@ -18,6 +20,7 @@
  *   ngx_http_edgespan_upstream.c     which upstreams are wrapped
  *   ngx_http_edgespan_response.c     cache status, status of gRPC
  *   ngx_http_edgespan_peer.c         a try of an upstream, its id and times
+ *   ngx_http_edgespan_error_log.c    lines of the error log: ids, events
  *   ngx_http_edgespan_span.c         what a finished request says in its span
  *   ngx_http_edgespan_client.c       and in those of its upstreams
  *   ngx_http_edgespan_variables.c    $otel_*
@@ -39,7 +42,16 @@
 typedef struct {
     ngx_str_t                       key;
     ngx_http_complex_value_t        value;
+    es_attribute_type_t             type;
 } ngx_http_edgespan_attr_t;
+
+
+/* a header that becomes an attribute */
+
+typedef struct {
+    es_capture_t                    capture;
+    ngx_int_t                       index;  /* of a response's variable */
+} ngx_http_edgespan_capture_t;
 
 
 /* an upstream{} or an implicit one, and its initialization before ours */
@@ -82,6 +94,11 @@ typedef struct {
     unsigned                        strangers:1;
 
     unsigned                        override:1;
+    unsigned                        hash_key:1;
+    unsigned                        semconv:1;
+
+    /* otel_compat ngx_otel_module */
+    unsigned                        compat:1;
 } ngx_http_edgespan_main_conf_t;
 
 
@@ -89,6 +106,7 @@ typedef struct {
     es_propagation_t                propagation;
     ngx_uint_t                      trust;           /* ES_TRUST_... */
     ngx_http_complex_value_t       *trust_variable;  /* instead, or NULL */
+    ngx_str_t                       trace_url;
 } ngx_http_edgespan_srv_conf_t;
 
 
@@ -101,10 +119,14 @@ typedef struct {
     es_names_t                      baggage_attrs;
     ngx_http_complex_value_t       *span_name;
     ngx_array_t                    *attrs;           /* of ..._attr_t */
+    ngx_array_t                    *captures;        /* of ..._capture_t */
+    es_redaction_t                  redaction;
     ngx_flag_t                      upstream_span;
     ngx_flag_t                      subrequest_span;
+    ngx_flag_t                      error_events;
     ngx_http_handler_pt             handler;         /* behind ours */
     ngx_str_t                       route;
+    ngx_http_complex_value_t       *route_value;     /* otel_route, or NULL */
 
     /* otel_status; a format that is not given is the request's to choose */
     ngx_uint_t                      status_format;
@@ -157,6 +179,7 @@ typedef struct {
 
 typedef struct ngx_http_edgespan_peer_s  ngx_http_edgespan_peer_t;
 typedef struct ngx_http_edgespan_ctx_s  ngx_http_edgespan_ctx_t;
+typedef struct ngx_http_edgespan_lines_s  ngx_http_edgespan_lines_t;
 
 struct ngx_http_edgespan_ctx_s {
     ngx_http_request_t             *request;
@@ -171,6 +194,7 @@ struct ngx_http_edgespan_ctx_s {
     ngx_http_edgespan_loc_conf_t   *decided;
 
     ngx_str_t                       route;
+    ngx_http_complex_value_t       *route_value;
     ngx_uint_t                      first_state;  /* of a leg to come */
     ngx_http_edgespan_leg_t        *leg;          /* under way, or to come */
     ngx_array_t                     legs;         /* of ..._leg_t * */
@@ -183,10 +207,15 @@ struct ngx_http_edgespan_ctx_s {
     uint64_t                        body_wanted;  /* it was not all there */
     uint64_t                        body_read;
     uint64_t                        first_byte;   /* when a header was sent */
+    time_t                          date;         /* likewise */
     uint64_t                        upgraded;     /* to another protocol */
     uint64_t                        blocked;      /* the client takes no more */
     uint64_t                        drained;      /* and has it all */
     uint64_t                        last_byte;    /* of a complete response */
+
+    /* of the main request: r->log_handler before ours */
+    ngx_http_log_handler_pt         log_handler;
+    ngx_http_edgespan_lines_t      *lines;        /* otel_error_events */
 
     /* a subrequest's own span */
 
@@ -203,6 +232,7 @@ struct ngx_http_edgespan_ctx_s {
     unsigned                        trust_known:1;
     unsigned                        redirected:1;
     unsigned                        last_buf:1;   /* the response is complete */
+    unsigned                        logging:1;    /* memory may be short */
 };
 
 
@@ -222,8 +252,15 @@ char *ngx_http_edgespan_trace(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_edgespan_trace_context(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
-char *ngx_http_edgespan_span_attr(ngx_conf_t *cf, ngx_command_t *cmd,
+char *ngx_http_edgespan_semconv(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+char *ngx_http_edgespan_trace_url(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_edgespan_compat(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+ngx_int_t ngx_http_edgespan_init_compat(ngx_conf_t *cf,
+    ngx_http_edgespan_main_conf_t *mcf);
+void ngx_http_edgespan_set_compat(ngx_http_request_t *r, es_http_t *http);
 char *ngx_http_edgespan_status(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 
@@ -252,6 +289,23 @@ char *ngx_http_edgespan_sample_keep(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_edgespan_override(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+char *ngx_http_edgespan_span_attr(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_edgespan_span_header(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_edgespan_redact(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_edgespan_hash_key(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+ngx_int_t ngx_http_edgespan_set_attrs(ngx_http_request_t *r,
+    ngx_http_edgespan_ctx_t *ctx, es_http_t *http);
+
+void ngx_http_edgespan_wrap_log(ngx_http_request_t *r,
+    ngx_http_edgespan_ctx_t *ctx);
+void ngx_http_edgespan_set_events(ngx_http_edgespan_ctx_t *ctx,
+    es_http_t *http);
+ngx_uint_t ngx_http_edgespan_lines_lost(ngx_http_edgespan_ctx_t *ctx);
+
 uint64_t ngx_http_edgespan_threshold(ngx_http_request_t *r,
     ngx_http_edgespan_loc_conf_t *lcf);
 
@@ -288,6 +342,8 @@ void ngx_http_edgespan_log_done(ngx_cycle_t *cycle);
 
 ngx_int_t ngx_http_edgespan_add_handlers(ngx_conf_t *cf);
 ngx_http_edgespan_ctx_t *ngx_http_edgespan_find_ctx(ngx_http_request_t *r);
+ngx_http_edgespan_ctx_t *ngx_http_edgespan_kept_ctx(ngx_http_request_t *r);
+es_pool_t ngx_http_edgespan_pool(ngx_pool_t *pool);
 ngx_http_edgespan_ctx_t *ngx_http_edgespan_joined_ctx(ngx_http_request_t *r,
     ngx_uint_t decided);
 void ngx_http_edgespan_decide(ngx_http_request_t *r,

@@ -233,12 +233,15 @@ ngx_http_edgespan_trace(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     value = cf->args->elts;
 
-    if (ngx_strcasecmp(value[1].data, (u_char *) "off") == 0) {
+    if (ngx_strcasecmp(value[1].data, (u_char *) "off") == 0
+        || ngx_strcmp(value[1].data, "0") == 0)
+    {
         lcf->trace = NULL;
         return NGX_CONF_OK;
     }
 
     if (ngx_strcasecmp(value[1].data, (u_char *) "on") != 0
+        && ngx_strcmp(value[1].data, "1") != 0
         && ngx_http_script_variables_count(&value[1]) == 0)
     {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
@@ -296,55 +299,50 @@ ngx_http_edgespan_trace_context(ngx_conf_t *cf, ngx_command_t *cmd,
 
 
 char *
-ngx_http_edgespan_span_attr(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+ngx_http_edgespan_semconv(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
-    ngx_http_edgespan_loc_conf_t *lcf = conf;
+    ngx_http_edgespan_main_conf_t *mcf = conf;
 
-    ngx_str_t                 *value;
-    es_error_t                 error;
-    ngx_uint_t                 i;
-    ngx_http_complex_value_t  *cv;
-    ngx_http_edgespan_attr_t  *attr;
+    ngx_str_t   *value;
+    es_error_t   error;
+
+    if (mcf->semconv) {
+        return "is duplicate";
+    }
+
+    mcf->semconv = 1;
 
     value = cf->args->elts;
 
-    if (!es_check_attribute_key(ngx_http_edgespan_str(&value[1]), &error)) {
+    if (!es_config_semconv(mcf->config, ngx_http_edgespan_str(&value[1]),
+                           &error))
+    {
         return ngx_http_edgespan_refuse(cf, &error);
     }
 
-    if (lcf->attrs == NULL) {
-        lcf->attrs = ngx_array_create(cf->pool, 4,
-                                      sizeof(ngx_http_edgespan_attr_t));
-        if (lcf->attrs == NULL) {
-            return NGX_CONF_ERROR;
-        }
+    return NGX_CONF_OK;
+}
+
+
+char *
+ngx_http_edgespan_trace_url(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_edgespan_srv_conf_t *scf = conf;
+
+    ngx_str_t   *value;
+    es_error_t   error;
+
+    if (scf->trace_url.data != NULL) {
+        return "is duplicate";
     }
 
-    cv = ngx_http_edgespan_compile(cf, &value[2]);
-    if (cv == NULL) {
-        return NGX_CONF_ERROR;
+    value = cf->args->elts;
+
+    if (!es_check_trace_url(ngx_http_edgespan_str(&value[1]), &error)) {
+        return ngx_http_edgespan_refuse(cf, &error);
     }
 
-    /* a span has each key once: the last one counts */
-
-    attr = lcf->attrs->elts;
-
-    for (i = 0; i < lcf->attrs->nelts; i++) {
-        if (attr[i].key.len == value[1].len
-            && ngx_strncmp(attr[i].key.data, value[1].data, value[1].len) == 0)
-        {
-            attr[i].value = *cv;
-            return NGX_CONF_OK;
-        }
-    }
-
-    attr = ngx_array_push(lcf->attrs);
-    if (attr == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    attr->key = value[1];
-    attr->value = *cv;
+    scf->trace_url = value[1];
 
     return NGX_CONF_OK;
 }

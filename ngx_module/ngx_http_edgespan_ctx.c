@@ -28,6 +28,18 @@ ngx_http_edgespan_alloc(void *pool, size_t size)
 }
 
 
+es_pool_t
+ngx_http_edgespan_pool(ngx_pool_t *pool)
+{
+    es_pool_t  core;
+
+    core.alloc = ngx_http_edgespan_alloc;
+    core.pool = pool;
+
+    return core;
+}
+
+
 /*
  * An internal redirect zeroes the contexts of all modules: ours is found again
  * among the cleanups of the pool, which subrequests share.  What is found
@@ -37,33 +49,25 @@ ngx_http_edgespan_alloc(void *pool, size_t size)
 ngx_http_edgespan_ctx_t *
 ngx_http_edgespan_find_ctx(ngx_http_request_t *r)
 {
-    ngx_pool_cleanup_t       *cln;
     ngx_http_edgespan_ctx_t  *ctx;
 
     /* every redirect takes one of these; subrequests begin as internal */
 
     if (r->uri_changes != NGX_HTTP_MAX_URI_CHANGES + 1 || r->filter_finalize) {
 
-        for (cln = r->pool->cleanup; cln; cln = cln->next) {
+        ctx = ngx_http_edgespan_kept_ctx(r);
 
-            if (cln->handler != ngx_http_edgespan_ctx_cleanup) {
-                continue;
+        if (ctx != NULL) {
+            ctx->redirected = 1;
+            ctx->decided = NULL;
+
+            if (r == r->main) {
+                es_trace_redirected(ctx->trace);
             }
 
-            ctx = cln->data;
+            ngx_http_set_ctx(r, ctx, ngx_http_edgespan_module);
 
-            if (ctx->request == r) {
-                ctx->redirected = 1;
-                ctx->decided = NULL;
-
-                if (r == r->main) {
-                    es_trace_redirected(ctx->trace);
-                }
-
-                ngx_http_set_ctx(r, ctx, ngx_http_edgespan_module);
-
-                return ctx;
-            }
+            return ctx;
         }
     }
 
@@ -74,6 +78,31 @@ ngx_http_edgespan_find_ctx(ngx_http_request_t *r)
     }
 
     return ctx;
+}
+
+
+/* changes nothing; NULL: there is none yet */
+
+ngx_http_edgespan_ctx_t *
+ngx_http_edgespan_kept_ctx(ngx_http_request_t *r)
+{
+    ngx_pool_cleanup_t       *cln;
+    ngx_http_edgespan_ctx_t  *ctx;
+
+    for (cln = r->pool->cleanup; cln; cln = cln->next) {
+
+        if (cln->handler != ngx_http_edgespan_ctx_cleanup) {
+            continue;
+        }
+
+        ctx = cln->data;
+
+        if (ctx->request == r) {
+            return ctx;
+        }
+    }
+
+    return NULL;
 }
 
 
@@ -108,8 +137,7 @@ ngx_http_edgespan_create_ctx(ngx_http_request_t *r)
             return NULL;
         }
 
-        pool.alloc = ngx_http_edgespan_alloc;
-        pool.pool = r->pool;
+        pool = ngx_http_edgespan_pool(r->pool);
 
         es_trace_init(ctx->trace, ngx_http_edgespan_provider, &pool);
         ngx_http_edgespan_start_time(r, ctx);
@@ -133,6 +161,10 @@ ngx_http_edgespan_create_ctx(ngx_http_request_t *r)
         if (r->subrequest_in_memory) {
             ngx_http_edgespan_await_subrequest(r, ctx);
         }
+    }
+
+    if (parent == NULL) {
+        ngx_http_edgespan_wrap_log(r, ctx);
     }
 
     ctx->path = r->uri;

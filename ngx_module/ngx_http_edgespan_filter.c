@@ -82,6 +82,8 @@ ngx_http_edgespan_header_filter(ngx_http_request_t *r)
         ngx_http_edgespan_tell_client(r, trace, lcf->response_header);
     }
 
+    ctx->date = ngx_time();
+
     /* also of what is sampled: a limit may say at the end that it is not */
 
     if (trace->keeping != NULL || ctx->body_wanted != 0) {

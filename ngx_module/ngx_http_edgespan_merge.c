@@ -80,6 +80,10 @@ ngx_http_edgespan_init_main_conf(ngx_conf_t *cf, void *conf)
     es_server_t       server;
     ngx_core_conf_t  *ccf;
 
+    if (mcf->compat && ngx_http_edgespan_init_compat(cf, mcf) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
     if (!mcf->used) {
         return NGX_CONF_OK;
     }
@@ -144,6 +148,7 @@ ngx_http_edgespan_create_srv_conf(ngx_conf_t *cf)
      *
      *     scf->propagation = { 0 };
      *     scf->trust_variable = NULL;
+     *     scf->trace_url = { 0, NULL };
      */
 
     scf->trust = NGX_CONF_UNSET_UINT;
@@ -167,6 +172,7 @@ ngx_http_edgespan_merge_srv_conf(ngx_conf_t *cf, void *parent, void *child)
     }
 
     ngx_conf_merge_uint_value(conf->trust, prev->trust, ES_TRUST_ON);
+    ngx_conf_merge_str_value(conf->trace_url, prev->trace_url, "");
 
     return NGX_CONF_OK;
 }
@@ -190,6 +196,9 @@ ngx_http_edgespan_create_loc_conf(ngx_conf_t *cf)
      *     lcf->baggage_attrs = { NULL, 0 };
      *     lcf->span_name = NULL;
      *     lcf->attrs = NULL;
+     *     lcf->captures = NULL;
+     *     lcf->redaction = { 0 };
+     *     lcf->route_value = NULL;
      *     lcf->handler = NULL;
      *     lcf->status = 0;
      */
@@ -199,6 +208,7 @@ ngx_http_edgespan_create_loc_conf(ngx_conf_t *cf)
     lcf->response_header = NGX_CONF_UNSET_UINT;
     lcf->upstream_span = NGX_CONF_UNSET;
     lcf->subrequest_span = NGX_CONF_UNSET;
+    lcf->error_events = NGX_CONF_UNSET;
     lcf->status_format = NGX_CONF_UNSET_UINT;
 
     return lcf;
@@ -268,6 +278,7 @@ ngx_http_edgespan_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_ptr_value(conf->trace, prev->trace, NULL);
     ngx_conf_merge_value(conf->upstream_span, prev->upstream_span, 1);
     ngx_conf_merge_value(conf->subrequest_span, prev->subrequest_span, 1);
+    ngx_conf_merge_value(conf->error_events, prev->error_events, 0);
 
     /* stays unset if nobody says a word: the default depends on the tracing */
 
@@ -299,6 +310,16 @@ ngx_http_edgespan_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     if (conf->attrs == NULL) {
         conf->attrs = prev->attrs;
     }
+
+    if (conf->captures == NULL) {
+        conf->captures = prev->captures;
+    }
+
+    if (conf->route_value == NULL) {
+        conf->route_value = prev->route_value;
+    }
+
+    es_redaction_inherit(&conf->redaction, &prev->redaction);
 
     /* to look does not change what is seen */
 

@@ -25,6 +25,10 @@ static ngx_uint_t ngx_http_edgespan_begin_leg(ngx_http_request_t *r,
     ngx_http_edgespan_ctx_t *ctx);
 static ngx_uint_t ngx_http_edgespan_join(ngx_http_request_t *r,
     ngx_http_edgespan_ctx_t *ctx);
+static void ngx_http_edgespan_fix_ids(ngx_http_request_t *r,
+    ngx_http_edgespan_ctx_t *ctx, ngx_uint_t context);
+static void ngx_http_edgespan_decide_here(ngx_http_request_t *r,
+    ngx_http_edgespan_ctx_t *ctx);
 
 
 typedef struct {
@@ -95,23 +99,25 @@ ngx_http_edgespan_post_read_handler(ngx_http_request_t *r)
 static ngx_int_t
 ngx_http_edgespan_rewrite_handler(ngx_http_request_t *r)
 {
-    ngx_http_edgespan_ctx_t  *ctx;
+    ngx_http_edgespan_ctx_t        *ctx;
+    ngx_http_edgespan_main_conf_t  *mcf;
 
     if (ngx_http_edgespan_provider == NULL) {
         return NGX_DECLINED;
     }
 
     ctx = ngx_http_edgespan_get_ctx(r);
+    mcf = ngx_http_get_module_main_conf(r, ngx_http_edgespan_module);
 
     if (ctx == NULL) {
         return NGX_DECLINED;
     }
 
-    if (r == r->main) {
-        ngx_http_edgespan_decide(r, ctx);
-
-    } else {
+    if (r != r->main) {
         ngx_http_edgespan_enter_subrequest(r, ctx);
+
+    } else if (!(mcf->compat && r->internal)) {
+        ngx_http_edgespan_decide_here(r, ctx);
     }
 
     return NGX_DECLINED;
@@ -226,7 +232,8 @@ ngx_http_edgespan_log_handler(ngx_http_request_t *r)
 ngx_http_edgespan_ctx_t *
 ngx_http_edgespan_joined_ctx(ngx_http_request_t *r, ngx_uint_t decided)
 {
-    ngx_http_edgespan_ctx_t  *ctx;
+    ngx_http_edgespan_ctx_t       *ctx;
+    ngx_http_edgespan_loc_conf_t  *lcf;
 
     if (ngx_http_edgespan_provider == NULL) {
         return NULL;
@@ -237,14 +244,18 @@ ngx_http_edgespan_joined_ctx(ngx_http_request_t *r, ngx_uint_t decided)
         return NULL;
     }
 
-    if (r == r->main) {
+    if (decided) {
 
-        if (decided) {
+        if (r == r->main) {
             ngx_http_edgespan_decide(r, ctx);
-
-        } else {
-            (void) ngx_http_edgespan_join(r, ctx);
         }
+
+    } else if (!ctx->trace->joined) {
+
+        /* a place that takes no part sends on what came, and so reads it */
+
+        lcf = ngx_http_get_module_loc_conf(r, ngx_http_edgespan_module);
+        ngx_http_edgespan_fix_ids(r, ctx, ngx_http_edgespan_context(lcf, 1));
     }
 
     return ctx->trace->joined && (!decided || ctx->trace->decided) ? ctx : NULL;
@@ -256,16 +267,8 @@ ngx_http_edgespan_joined_ctx(ngx_http_request_t *r, ngx_uint_t decided)
 static ngx_uint_t
 ngx_http_edgespan_join(ngx_http_request_t *r, ngx_http_edgespan_ctx_t *ctx)
 {
-    es_trust_t                     trust;
-    es_trace_t                    *trace;
-    ngx_uint_t                     i, context;
-    es_carrier_t                   carrier;
-    ngx_list_part_t               *part;
-    ngx_table_elt_t               *header;
+    ngx_uint_t                     context;
     ngx_http_edgespan_loc_conf_t  *lcf;
-    ngx_http_edgespan_srv_conf_t  *scf;
-
-    trace = ctx->trace;
 
     lcf = ngx_http_get_module_loc_conf(r, ngx_http_edgespan_module);
     context = ngx_http_edgespan_context(lcf, lcf->trace != NULL);
@@ -274,10 +277,27 @@ ngx_http_edgespan_join(ngx_http_request_t *r, ngx_http_edgespan_ctx_t *ctx)
         return 0;
     }
 
-    if (trace->joined) {
-        return 1;
+    if (!ctx->trace->joined) {
+        ngx_http_edgespan_fix_ids(r, ctx, context);
     }
 
+    return 1;
+}
+
+
+static void
+ngx_http_edgespan_fix_ids(ngx_http_request_t *r, ngx_http_edgespan_ctx_t *ctx,
+    ngx_uint_t context)
+{
+    es_trust_t                     trust;
+    es_trace_t                    *trace;
+    ngx_uint_t                     i;
+    es_carrier_t                   carrier;
+    ngx_list_part_t               *part;
+    ngx_table_elt_t               *header;
+    ngx_http_edgespan_srv_conf_t  *scf;
+
+    trace = ctx->trace;
     scf = ngx_http_get_module_srv_conf(r, ngx_http_edgespan_module);
     trust = ngx_http_edgespan_trust(r, ctx);
 
@@ -287,7 +307,7 @@ ngx_http_edgespan_join(ngx_http_request_t *r, ngx_http_edgespan_ctx_t *ctx)
         || r->headers_in.headers.last == NULL)
     {
         es_trace_join(trace, &scf->propagation, trust, NULL);
-        return 1;
+        return;
     }
 
     es_carrier_init(&carrier, trace, &scf->propagation);
@@ -302,8 +322,6 @@ ngx_http_edgespan_join(ngx_http_request_t *r, ngx_http_edgespan_ctx_t *ctx)
     }
 
     es_trace_join(trace, &scf->propagation, trust, &carrier);
-
-    return 1;
 }
 
 
@@ -340,13 +358,29 @@ ngx_http_edgespan_is_on(ngx_http_request_t *r, ngx_http_complex_value_t *value)
 }
 
 
+/* ngx_otel_module decides in the REWRITE phase and nowhere else */
+
+void
+ngx_http_edgespan_decide(ngx_http_request_t *r, ngx_http_edgespan_ctx_t *ctx)
+{
+    ngx_http_edgespan_main_conf_t  *mcf;
+
+    mcf = ngx_http_get_module_main_conf(r, ngx_http_edgespan_module);
+
+    if (!mcf->compat) {
+        ngx_http_edgespan_decide_here(r, ctx);
+    }
+}
+
+
 /*
  * Takes part in tracing as the current location says, if it says so; again
  * wherever another location, or another value of a variable, may have come up.
  */
 
-void
-ngx_http_edgespan_decide(ngx_http_request_t *r, ngx_http_edgespan_ctx_t *ctx)
+static void
+ngx_http_edgespan_decide_here(ngx_http_request_t *r,
+    ngx_http_edgespan_ctx_t *ctx)
 {
     es_trace_t                    *trace;
     ngx_http_edgespan_loc_conf_t  *lcf;
@@ -358,6 +392,7 @@ ngx_http_edgespan_decide(ngx_http_request_t *r, ngx_http_edgespan_ctx_t *ctx)
 
     if (!ctx->redirected) {
         ctx->route = lcf->route;
+        ctx->route_value = lcf->route_value;
     }
 
     if (ctx->decided == lcf) {

@@ -18,21 +18,21 @@ static void ngx_http_edgespan_set_outcome(ngx_http_request_t *r,
 static es_str_t ngx_http_edgespan_limited(ngx_http_request_t *r);
 static void ngx_http_edgespan_set_timeline(ngx_http_request_t *r,
     ngx_http_edgespan_ctx_t *ctx, es_http_t *http, es_timeline_t *timeline);
-static ngx_int_t ngx_http_edgespan_set_attrs(ngx_http_request_t *r,
-    ngx_http_edgespan_ctx_t *ctx, ngx_http_edgespan_loc_conf_t *lcf,
-    es_http_t *http);
+static void ngx_http_edgespan_set_names(ngx_http_request_t *r,
+    ngx_http_edgespan_ctx_t *ctx, es_http_t *http);
 
 
 void
 ngx_http_edgespan_end_request(ngx_http_request_t *r,
     ngx_http_edgespan_ctx_t *ctx)
 {
-    uint64_t                       now;
-    es_http_t                      http;
-    es_timeline_t                  timeline;
-    es_http_event_t                upgrade;
-    ngx_http_edgespan_ctx_t       *sub;
-    ngx_http_edgespan_loc_conf_t  *lcf;
+    uint64_t                        now;
+    es_http_t                       http;
+    es_timeline_t                   timeline;
+    es_http_event_t                 upgrade;
+    ngx_http_edgespan_ctx_t        *sub;
+    ngx_http_edgespan_loc_conf_t   *lcf;
+    ngx_http_edgespan_main_conf_t  *mcf;
 
     now = es_mono_ns();
 
@@ -59,8 +59,9 @@ ngx_http_edgespan_end_request(ngx_http_request_t *r,
 
     lcf = ngx_http_get_module_loc_conf(r, ngx_http_edgespan_module);
 
-    http.route = ngx_http_edgespan_str(&ctx->route);
+    http.redaction = &lcf->redaction;
 
+    ngx_http_edgespan_set_names(r, ctx, &http);
     ngx_http_edgespan_set_request_line(r, &http);
 
 #if (NGX_HTTP_SSL)
@@ -83,14 +84,6 @@ ngx_http_edgespan_end_request(ngx_http_request_t *r,
     ngx_http_edgespan_set_peer(r, &http);
     ngx_http_edgespan_set_sizes(r, &http);
 
-    if (ngx_http_edgespan_set_attrs(r, ctx, lcf, &http) != NGX_OK) {
-        http.attributes_count = 0;
-    }
-
-    if (lcf->span_name != NULL) {
-        (void) ngx_http_edgespan_complex(r, lcf->span_name, &http.name);
-    }
-
     if (ctx->upgraded != 0) {
         ngx_memzero(&upgrade, sizeof(es_http_event_t));
 
@@ -99,6 +92,12 @@ ngx_http_edgespan_end_request(ngx_http_request_t *r,
 
         http.events = &upgrade;
         http.events_count = 1;
+    }
+
+    ngx_http_edgespan_set_events(ctx, &http);
+
+    if (ngx_http_edgespan_set_attrs(r, ctx, &http) != NGX_OK) {
+        http.attributes_count = 0;
     }
 
     http.cache_status = ngx_http_edgespan_cache_status(r);
@@ -110,6 +109,12 @@ ngx_http_edgespan_end_request(ngx_http_request_t *r,
 
     ngx_http_edgespan_end_subrequests(ctx, &http, now, &timeline);
     ngx_http_edgespan_end_upstreams(ctx, &http, &timeline);
+
+    mcf = ngx_http_get_module_main_conf(r, ngx_http_edgespan_module);
+
+    if (mcf->compat && !mcf->semconv) {
+        ngx_http_edgespan_set_compat(r, &http);
+    }
 
     es_trace_http(ctx->trace, &http);
 }
@@ -142,6 +147,43 @@ ngx_http_edgespan_set_timeline(ngx_http_request_t *r,
 
     es_timeline_add(timeline, ES_PHASE_DOWNLOAD, ctx->blocked,
                     ctx->drained != 0 ? ctx->drained : http->end_mono_ns);
+}
+
+
+/*
+ * The route is of the location before any redirect.  What otel_route says is
+ * looked at only now: it may come from the upstream's response.
+ */
+
+static void
+ngx_http_edgespan_set_names(ngx_http_request_t *r,
+    ngx_http_edgespan_ctx_t *ctx, es_http_t *http)
+{
+    ngx_http_core_loc_conf_t       *clcf;
+    ngx_http_edgespan_loc_conf_t   *lcf;
+    ngx_http_edgespan_main_conf_t  *mcf;
+
+    if (ctx->route_value != NULL) {
+        (void) ngx_http_edgespan_complex(r, ctx->route_value, &http->route);
+    }
+
+    if (http->route.len == 0) {
+        http->route = ngx_http_edgespan_str(&ctx->route);
+    }
+
+    lcf = ngx_http_get_module_loc_conf(r, ngx_http_edgespan_module);
+
+    if (lcf->span_name != NULL) {
+        (void) ngx_http_edgespan_complex(r, lcf->span_name, &http->name);
+        return;
+    }
+
+    mcf = ngx_http_get_module_main_conf(r, ngx_http_edgespan_module);
+
+    if (mcf->compat) {
+        clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+        http->name = ngx_http_edgespan_str(&clcf->name);
+    }
 }
 
 
@@ -360,46 +402,4 @@ ngx_http_edgespan_limited(ngx_http_request_t *r)
 #endif
 
     return ES_STR_NONE;
-}
-
-
-static ngx_int_t
-ngx_http_edgespan_set_attrs(ngx_http_request_t *r,
-    ngx_http_edgespan_ctx_t *ctx, ngx_http_edgespan_loc_conf_t *lcf,
-    es_http_t *http)
-{
-    ngx_uint_t                 i, n;
-    es_attribute_t            *attrs;
-    ngx_http_edgespan_attr_t  *attr;
-
-    n = lcf->attrs != NULL ? lcf->attrs->nelts : 0;
-
-    if (n + lcf->baggage_attrs.count == 0) {
-        return NGX_OK;
-    }
-
-    attrs = ngx_palloc(r->pool, (n + lcf->baggage_attrs.count)
-                                * sizeof(es_attribute_t));
-    if (attrs == NULL) {
-        return NGX_ERROR;
-    }
-
-    attr = n != 0 ? lcf->attrs->elts : NULL;
-
-    for (i = 0; i < n; i++) {
-        attrs[i].key = ngx_http_edgespan_str(&attr[i].key);
-
-        if (ngx_http_edgespan_complex(r, &attr[i].value, &attrs[i].value)
-            != NGX_OK)
-        {
-            return NGX_ERROR;
-        }
-    }
-
-    http->attributes = attrs;
-    http->attributes_count = es_trace_baggage_attributes(ctx->trace,
-                                                         &lcf->baggage_attrs,
-                                                         attrs, n);
-
-    return NGX_OK;
 }

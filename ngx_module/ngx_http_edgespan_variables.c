@@ -27,6 +27,8 @@ static ngx_int_t ngx_http_edgespan_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_edgespan_decision_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_edgespan_url_variable(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_edgespan_baggage_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 
@@ -58,6 +60,9 @@ static ngx_http_variable_t  ngx_http_edgespan_vars[] = {
       NGX_HTTP_EDGESPAN_UPSTREAM_SPAN_ID, NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
     { ngx_string("otel_decision"), NULL, ngx_http_edgespan_decision_variable,
+      0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("otel_trace_url"), NULL, ngx_http_edgespan_url_variable,
       0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
     { ngx_string(NGX_HTTP_EDGESPAN_BAGGAGE), NULL,
@@ -214,6 +219,42 @@ ngx_http_edgespan_decision_variable(ngx_http_request_t *r,
     v->not_found = 0;
     v->len = decision.len;
     v->data = (u_char *) decision.data;
+
+    return NGX_OK;
+}
+
+
+/* empty where there would be nothing to see */
+
+static ngx_int_t
+ngx_http_edgespan_url_variable(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    es_str_t                       url;
+    ngx_http_edgespan_ctx_t       *ctx;
+    ngx_http_edgespan_srv_conf_t  *scf;
+
+    scf = ngx_http_get_module_srv_conf(r, ngx_http_edgespan_module);
+    ctx = NULL;
+
+    if (scf->trace_url.len != 0) {
+        ctx = ngx_http_edgespan_joined_ctx(r, 1);
+    }
+
+    if (ctx == NULL) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    es_trace_seal(ctx->trace);
+
+    url = es_trace_url(ctx->trace, ngx_http_edgespan_str(&scf->trace_url));
+
+    v->valid = 1;
+    v->no_cacheable = 0;
+    v->not_found = 0;
+    v->len = url.len;
+    v->data = (u_char *) url.data;
 
     return NGX_OK;
 }

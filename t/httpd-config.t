@@ -81,7 +81,7 @@ subtest 'OtelExporter' => sub {
     refused("OtelExporter $URL interval", 'OtelExporter: "interval" is not key=value');
     refused("OtelExporter $URL speed=5", qq{OtelExporter: unknown exporter option "speed": $known});
     refused("OtelExporter $URL interval=soon",
-        'OtelExporter: invalid value "soon" of "interval": it takes a time from 10ms to 1h');
+        'OtelExporter: invalid value "soon" of "interval": it takes a time from 1ms to 1h');
     refused("OtelExporter $URL batch_size=0",
         'OtelExporter: invalid value "0" of "batch_size": it takes a number of spans from 1 to 65536');
     refused("OtelExporter $URL header=secret",

@@ -53,7 +53,7 @@ $n->write_file('two', "t0ken\nt0ken\n");
 my $TLS = 'endpoint https://example.com/otlp;';
 
 subtest 'otel_exporter: accepted' => sub {
-    accepted("otel_exporter { $_ }") for "$OK interval 50ms;",
+    accepted("otel_exporter { $_ }") for "$OK interval 50ms;", "$OK interval 1ms;",
         "$OK interval 1m; timeout 500ms; shutdown_timeout 0; batch_size 1;",
         "$OK queue_size 1m;", "$OK queue_size 1g; batch_size 65536;",
         "$OK header X-Key 'a b'; header x-other ''; header X-Key c;",
@@ -82,10 +82,10 @@ subtest 'otel_exporter: refused' => sub {
         [ 'interval 1s;', qr/^the exporter has no "endpoint"/ ],
         [ 'endpoint;', $many ], [ 'endpoint a b;', $many ],
         [ "$OK interval;", $many ],
-        [ "$OK interval x;", $time->('interval', 'x', '10ms to 1h') ],
-        [ "$OK interval 1ms;", $time->('interval', '1ms', '10ms to 1h') ],
-        [ "$OK interval 2h;", $time->('interval', '2h', '10ms to 1h') ],
-        [ "$OK interval 1.5s;", $time->('interval', '1.5s', '10ms to 1h') ],
+        [ "$OK interval x;", $time->('interval', 'x', '1ms to 1h') ],
+        [ "$OK interval 0ms;", $time->('interval', '0ms', '1ms to 1h') ],
+        [ "$OK interval 2h;", $time->('interval', '2h', '1ms to 1h') ],
+        [ "$OK interval 1.5s;", $time->('interval', '1.5s', '1ms to 1h') ],
         [ "$OK timeout 0;", $time->('timeout', '0', '10ms to 10m') ],
         [ "$OK shutdown_timeout 2m;",
             $time->('shutdown_timeout', '2m', '0 to 60s') ],
@@ -159,9 +159,9 @@ subtest 'otel_service_name, otel_resource_attr' => sub {
 my $enum = qr/: it is "propagate", "extract", "inject" or "ignore"/;
 my $rate = qr/: it is a number from 0 to 1, or a percentage from 0% to 100%/;
 my @location = (
-    [ 'otel_trace', [qw(on off ON Off $arg_x prefix$arg_x)],
+    [ 'otel_trace', [qw(on off ON Off 1 0 $arg_x prefix$arg_x)],
         map { [ $_, qr/^invalid value $_ in "otel_trace" directive, it must be "on", "off" or a variable/ ] }
-            '"maybe"', '"1"', '""' ],
+            '"maybe"', '"2"', '""' ],
     [ 'otel_sample_rate', [qw(0 1 0.5 .5 1. 100% 0% 12.5% 0.000001% $arg_x $arg_x%)],
         map { [ $_, qr/^invalid sample rate $_$rate/ ] } map {qq{"$_"}}
             qw(2 1.01 101% -1 abc 10 1e-3 0x1 inf nan % .), '', '1 %', '0,5' ],
@@ -169,6 +169,10 @@ my @location = (
         map { [ $_, qr/^invalid trace context mode \Q$_\E$enum/ ] }
             '"foo"', '""', '"$arg_x"', '"propagate,inject"' ],
     [ 'otel_span_name', [qw(a $arg_x "a$uri")] ],
+    [ 'otel_route', ['/a/:id', '$arg_x', '"/a/{id}"', '""'] ],
+    (map { [ $_, [qw(on off)],
+            [ 'maybe', qr/^invalid value "maybe" in "$_" directive, it must be "on" or "off"/ ] ] }
+        qw(otel_error_events otel_subrequest_span)),
     [ 'otel_sampler', [qw(always_on always_off traceidratio parentbased_always_on
             parentbased_always_off parentbased_traceidratio Always_On)],
         (map { [ qq{"$_"}, qr/^invalid sampler "\Q$_\E": it is "always_on", "always_off", "traceidratio", or one of them with "parentbased_" before it/ ] }
@@ -322,15 +326,88 @@ for my $d ((map { [ @$_, 0 ] } @server), (map { [ @$_, 1 ] } @place)) {
 subtest 'otel_span_attr' => sub {
     accepted('otel_span_attr a b; otel_span_attr a c; otel_span_attr d $arg_x; '
         . 'otel_span_attr e "";');
+    accepted("otel_span_attr a \$arg_x $_;") for qw(string int double bool Int);
+    refused("otel_span_attr a \$arg_x $_;", qr/^invalid attribute type "\w*": it is "string", "int", "double", "bool" or "hash"/)
+        for qw(number "");
+    refused('otel_span_attr a b int c;', qr/^invalid number of arguments/);
     refused("otel_span_attr \xff b;", qr/^invalid attribute ".+": its name is/);
     refused('otel_span_attr a;', qr/^invalid number of arguments/);
     refused('otel_span_attr "" b;', qr{^invalid attribute "": its name is to be valid UTF-8, not empty});
 };
 
+subtest 'otel_hash_key' => sub {
+    $n->write_file('hash.key', 'k' x 32);
+    $n->write_file('short.key', 'k' x 15);
+    my $use = 'otel_trace on; otel_span_attr a $arg_x hash;';
+    accepted("otel_exporter { $OK } otel_hash_key $_; $use") for 'hash.key', '%%PREFIX%%/hash.key';
+    refused('otel_hash_key short.key;', qr{^\S+/short\.key holds a key of 15 bytes: it takes 16 to 1024});
+    refused('otel_hash_key no.key;', qr{/no\.key cannot be read: No such file});
+    refused("otel_hash_key hash.key;\notel_hash_key hash.key;", qr/^"otel_hash_key" directive is duplicate/);
+    refused("server {\notel_hash_key hash.key;", qr/^"otel_hash_key" directive is not allowed here/);
+    my ($ok, $said) = $n->test("otel_exporter { $OK } $use");
+    ok !$ok, 'hash without a key';
+    like $said, qr/\[emerg\] .*\botel_hash_key\b/, 'says what it takes' or diag $said;
+};
+
+subtest 'otel_span_header' => sub {
+    my $token = qr/^invalid header ".*": it takes the name of a header/;
+    accepted("otel_exporter { $OK } otel_trace on; otel_span_header $_;")
+        for 'request x', 'response X-Y content-type', 'request a; otel_span_header response a';
+    my $d = 'otel_span_header request x;';
+    accepted("$d server { $d location / { $d if (\$arg_y) { $d } location /b { $d } } }",
+        'in all contexts');
+    refused("otel_span_header $_;", $token) for 'request "a b"', 'response ""', 'request b:c';
+    refused("otel_span_header $_ x;", qr/^invalid value "$_" in "otel_span_header" directive, it must be "request" or "response"/)
+        for qw(both Request);
+    refused("otel_span_header $_;", qr/^invalid number of arguments/) for qw(request response);
+};
+
+subtest 'otel_redact' => sub {
+    accepted("otel_exporter { $OK } otel_trace on; otel_redact $_;")
+        for 'query=token', 'query=a query=b header=x-secret client_address=/24,/48',
+            'query=', 'query=*', 'header=', 'header=*', 'client_address=off';
+    my $d = 'otel_redact query=*;';
+    accepted("$d server { $d location / { $d if (\$arg_y) { $d } location /b { $d } } }",
+        'in all contexts');
+    refused("otel_redact $_->[0];", $_->[1]) for
+        [ 'token', qr/^unknown word "token": there are "query=key", "header=name" and "client_address=\/24,\/48"/ ],
+        [ 'query=* query=a', qr/^"query=a" is not alone/ ],
+        [ '"header=a b"', qr/^invalid "header=a b": it takes the name of a header/ ],
+        (map { [ "client_address=$_", qr/^invalid "client_address=$_": it takes the bits/ ] } '/24', '24,48', '/33,/48', 'x');
+    refused("otel_redact query=a;\notel_redact header=b;", qr/^"otel_redact" directive is duplicate/);
+    refused('otel_redact;', qr/^invalid number of arguments/);
+};
+
+subtest 'otel_trace_url' => sub {
+    my $url = '"https://ui.example.com/trace/{trace_id}?span={span_id}"';
+    accepted("otel_exporter { $OK } otel_trace on; otel_trace_url $url;");
+    accepted("otel_trace_url $url; server { otel_trace_url $url; }", 'in all contexts');
+    refused("server {\notel_trace_url $url;\notel_trace_url $url;", qr/^"otel_trace_url" directive is duplicate/);
+    refused('otel_trace_url "https://example.com/";', qr/\{trace_id\}/);
+    refused('otel_trace_url "https://example.com/{trace_id}/{nonsense}";', qr/\{nonsense\}/);
+    refused('otel_trace_url "ftp://example.com/{trace_id}";', qr/^invalid trace URL "ftp:/);
+    refused("server {\nlocation / {\notel_trace_url $url;", qr/^"otel_trace_url" directive is not allowed here/);
+};
+
+subtest 'otel_semconv, otel_compat' => sub {
+    accepted("otel_exporter { $OK } otel_trace on; otel_semconv $_;") for qw(stable old both);
+    refused("otel_semconv $_;", qr/^"$_" is not "stable", "old" or "both"/) for qw(new http);
+    accepted("otel_exporter { $OK } otel_trace on; otel_compat ngx_otel_module;");
+    accepted("otel_exporter { $OK } otel_compat ngx_otel_module; otel_trace on; otel_sample_rate 10%;",
+        'with a rate');
+    refused('otel_compat nginx;', qr/^invalid value "nginx" in "otel_compat" directive, it must be "ngx_otel_module"/);
+    for my $d ('otel_semconv old;', 'otel_compat ngx_otel_module;') {
+        my ($name) = $d =~ /(\w+)/;
+        refused("$d\n$d", qr/^"$name" directive is duplicate/);
+        refused("server {\n$d", qr/^"$name" directive is not allowed here/);
+        refused("$name;", qr/^invalid number of arguments/);
+    }
+};
+
 subtest 'unknown variables and directives' => sub {
     # These are nginx's own words, without a place.
     for my $text ('otel_trace $nosuch;', 'otel_sample_rate $nosuch;',
-        'otel_span_name $nosuch;', 'otel_span_attr a $nosuch;',
+        'otel_span_name $nosuch;', 'otel_span_attr a $nosuch;', 'otel_route $nosuch;',
         'otel_trust_context $nosuch;') {
         my ($ok, $said) = $n->test($text);
         ok !$ok, $text;
