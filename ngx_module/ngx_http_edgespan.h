@@ -170,7 +170,7 @@ typedef struct {
     uint64_t                        secured;
     uint64_t                        first_byte;
     uint64_t                        end;
-    unsigned                        span:1;       /* not that of the try before */
+    unsigned                        span:1;       /* of its own */
     unsigned                        reused:1;
     unsigned                        ready:1;      /* the connection was */
     unsigned                        no_peer:1;    /* none was live */
@@ -395,6 +395,10 @@ void ngx_http_edgespan_end_request(ngx_http_request_t *r,
  */
 void ngx_http_edgespan_end_upstreams(ngx_http_edgespan_ctx_t *ctx,
     es_http_t *http, es_timeline_t *timeline);
+
+/* one event, which tells when the connection became another protocol's */
+void ngx_http_edgespan_set_upgrade(ngx_http_edgespan_ctx_t *ctx,
+    es_http_t *http, es_http_event_t *event);
 
 /* what nginx's cache said, "HIT" and so on; empty: it was not asked */
 es_str_t ngx_http_edgespan_cache_status(ngx_http_request_t *r);

@@ -198,13 +198,7 @@ ngx_http_edgespan_end_client(ngx_http_edgespan_tries_t *tries,
     }
 
     if (u != NULL && u->upgrade && last_span && ctx->upgraded != 0) {
-        ngx_memzero(&upgrade, sizeof(es_http_event_t));
-
-        upgrade.name = ES_EVENT_UPGRADE;
-        upgrade.mono_ns = ctx->upgraded;
-
-        client.events = &upgrade;
-        client.events_count = 1;
+        ngx_http_edgespan_set_upgrade(ctx, &client, &upgrade);
     }
 
     es_trace_http(ctx->trace, &client);

@@ -1,7 +1,7 @@
 
 /*
- * What nginx knows of a response: what its cache had to do with it, and how a
- * call of gRPC ended.
+ * What nginx knows of a response: what its cache had to do with it, how a call
+ * of gRPC ended, whether the connection became another protocol's.
  */
 
 
@@ -102,4 +102,18 @@ ngx_http_edgespan_set_grpc(ngx_http_request_t *r, es_http_t *http)
                                                       &r->headers_out.trailers,
                                                       &r->headers_out.headers);
     }
+}
+
+
+void
+ngx_http_edgespan_set_upgrade(ngx_http_edgespan_ctx_t *ctx, es_http_t *http,
+    es_http_event_t *event)
+{
+    ngx_memzero(event, sizeof(es_http_event_t));
+
+    event->name = ES_EVENT_UPGRADE;
+    event->mono_ns = ctx->upgraded;
+
+    http->events = event;
+    http->events_count = 1;
 }

@@ -85,13 +85,7 @@ ngx_http_edgespan_end_request(ngx_http_request_t *r,
     ngx_http_edgespan_set_sizes(r, &http);
 
     if (ctx->upgraded != 0) {
-        ngx_memzero(&upgrade, sizeof(es_http_event_t));
-
-        upgrade.name = ES_EVENT_UPGRADE;
-        upgrade.mono_ns = ctx->upgraded;
-
-        http.events = &upgrade;
-        http.events_count = 1;
+        ngx_http_edgespan_set_upgrade(ctx, &http, &upgrade);
     }
 
     ngx_http_edgespan_set_events(ctx, &http);
