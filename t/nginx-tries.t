@@ -287,7 +287,8 @@ for my $path ('/slow', '/slowtls', '/noreuse') {
         my ($span) = @$client;
         cmp_ok seconds($span, 'upstream_first_byte'), '>=', 0.199,
             'first byte' if $path eq '/slow';
-        cmp_ok seconds($span, 'upstream_body'), '>=', 0.299, 'body';
+        # nginx may have been late to see the header.
+        cmp_ok seconds($span, 'upstream_body'), '>=', 0.1, 'body';
         my $tls = seconds($span, 'upstream_tls');
         my $connect = seconds($span, 'upstream_connect');
         if ($path eq '/slow') { is $tls, undef, 'no TLS' }
@@ -297,7 +298,7 @@ for my $path ('/slow', '/slowtls', '/noreuse') {
             upstream_first_byte upstream_body);
         my $took = ($span->{end} - $span->{start}) / 1e9;
         cmp_ok abs($sum - $took), '<', 1e-6, "they add up to $took s";
-        cmp_ok seconds($server, 'upstream_body'), '>=', 0.299, 'SERVER: body';
+        cmp_ok seconds($server, 'upstream_body'), '>=', 0.1, 'SERVER: body';
         cmp_ok seconds($server, 'upstream_first_byte'), '>=', 0.199,
             'SERVER: first byte';
     };
