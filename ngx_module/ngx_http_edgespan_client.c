@@ -150,9 +150,9 @@ ngx_http_edgespan_end_client(ngx_http_edgespan_tries_t *tries,
     last_span = (first + n == tries->n);
     timed = ngx_http_edgespan_find_try(ctx, tries->state + first);
 
-    /* the end of the last leg is that of the response to the client */
+    /* the end of the last leg is that of the response */
 
-    if (tries->last && last_span && r == r->main) {
+    if (tries->last && last_span) {
 
         if (tries->http->error_type.len != 0 && last->status != 0) {
             last->error_type = tries->http->error_type;

@@ -109,7 +109,7 @@ ngx_http_edgespan_parent_id(ngx_http_edgespan_ctx_t *ctx)
 
 /*
  * Puts our handler before the one that waits for the subrequest.  Not before
- * the header was sent: lua knows its own subrequests by that handler until then.
+ * the header was sent: until then lua knows its own subrequests by it.
  */
 
 void
