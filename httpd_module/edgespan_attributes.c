@@ -6,7 +6,9 @@
 es_str_t
 edgespan_route(request_rec *r)
 {
-    const edgespan_dir_conf_t *conf = edgespan_dir_conf(r);
+    const edgespan_request_t *request = edgespan_request_of(r);
+    const edgespan_dir_conf_t *conf =
+        request != NULL && request->asked != NULL ? request->asked : edgespan_dir_conf(r);
     const char *route = conf->route != NULL ? edgespan_evaluate(r, conf->route) : NULL;
 
     return es_cstr(route != NULL && *route != '\0' ? route : conf->location);

@@ -271,6 +271,7 @@ edgespan_header_parser(request_rec *r)
         }
     } else if (takes_part(conf)) {
         request = enter(r);
+        request->asked = conf;
         join(r, request->trace, context_mode(conf, records(conf)));
         edgespan_show_ids(r, request);
         edgespan_renew_log_id(r, request);

@@ -153,6 +153,8 @@ typedef struct {
     unsigned int unanswered : 1;   /* httpd closed the connection instead of a response */
 
     /* Of the request as the client sent it. */
+    const edgespan_dir_conf_t *asked;   /* its place, which mod_dir may change into that of the
+                                           file that stands in; NULL: it was not known */
     unsigned int timed : 1;             /* a filter waits for the first byte */
     uint64_t first_byte_mono_ns;        /* 0: none was sent, or it was not timed */
     apr_array_header_t *upstream_spans; /* of es_http_t, until it is known whether they

@@ -102,7 +102,7 @@ sub _http1 {
         my $n = sysread $sock, $text, 65536, length $text;
         last unless $n;
         next unless defined $how->{then} && $text =~ /\r\n\r\n/;
-        syswrite $sock, delete($how->{then}) . "\n";
+        syswrite $sock, delete($how->{then}) . "\r\n\r\n";
     }
     close $sock;
     my @answers;

@@ -51,7 +51,7 @@ sub _answer {
 sub _respond {
     my ($bytes) = @_;
     # What a tunnel carries is no request.
-    return (uc $1, 'close') if $bytes =~ /\A(\w+)\n/;
+    return (uc $1, 'close') if $bytes =~ /\A(\w+)\r\n/;
     my ($word) = $bytes =~ m{\A[A-Z]+ /(\w+)};
     return ($ANSWERS{ $word // '' } // sub { _answer(200) })->($bytes);
 }
@@ -140,6 +140,7 @@ sub run {
     my @scenarios = grep { !$_->{only} || $_->{only} eq $kind } @{ $file->{scenarios} };
     my $server = _configured($kind, $file, $collector->url);
     $server->{vars} = { map { uc $_ => $upstreams->{$_}->address } keys %$upstreams };
+    $server->{vars}{SOCKET_PATH} = $upstreams->{socket}{unix};
     $server->{vars}{UPSTREAM_PORT} = $upstreams->{upstream}->port;
     $server->{vars}{"DEAD$_"} = '127.0.0.1:' . free_port() for 1, 2;
     $server->write_file("html/$_->[0]", $_->[1])
