@@ -176,8 +176,9 @@ fractions(void **state)
             (double) (int64_t) (unit_random_u64(&random) >> (24 + unit_random_below(&random, 40)))
                 / 1000);
         same_as_strtod(text, 1e-15);
-        snprintf(text, sizeof(text), "%.15ge%d", (double) unit_random_u64(&random) / 1e19,
-                 (int) unit_random_below(&random, 500) - 250);
+        snprintf(text, sizeof(text), "%llu.%06ue%d",
+                 (unsigned long long) (unit_random_u64(&random) >> unit_random_below(&random, 64)),
+                 unit_random_below(&random, 1000000), (int) unit_random_below(&random, 500) - 250);
         same_as_strtod(text, 1e-14);
     }
 }
