@@ -23,7 +23,8 @@
 
 #define NGX_HTTP_EDGESPAN_IDS_LEN                                            \
     (sizeof(NGX_HTTP_EDGESPAN_TRACE_ID) - 1 + 2 * ES_TRACE_ID_LEN            \
-     + sizeof(NGX_HTTP_EDGESPAN_SPAN_ID) - 1 + 2 * ES_SPAN_ID_LEN)
+     + sizeof(NGX_HTTP_EDGESPAN_SPAN_ID) - 1 + 2 * ES_SPAN_ID_LEN            \
+     + NGX_LINEFEED_SIZE)
 
 
 typedef struct {
