@@ -35,7 +35,6 @@ server {
     location / { root %%PREFIX%%/html; }
     location /quiet { otel_error_events off; }
     location /untraced { otel_trace off; otel_error_events on; }
-    location /known { otel_trace off; add_header X-Trace $otel_trace_id always; }
     location /unsampled { otel_sampler always_off; }
     location /kept { otel_sampler always_off; otel_sample_keep error; return 500; error_page 500 /none/500; }
     location /refused { proxy_pass http://127.0.0.1:%%PORT9%%; }
