@@ -63,7 +63,7 @@ bad_values(void **state)
         {O "CLIENT_KEY=/nonexistent", "OTEL_EXPORTER_OTLP_CLIENT_KEY is ignored: "},
         {O "INSECURE=yes", "OTEL_EXPORTER_OTLP_INSECURE \"yes\" is ignored"},
         {"OTEL_BSP_SCHEDULE_DELAY=0", "OTEL_BSP_SCHEDULE_DELAY \"0\" is ignored: it takes "
-                                      "milliseconds from 10 to 3600000"},
+                                      "milliseconds from 1 to 3600000"},
         {"OTEL_BSP_MAX_EXPORT_BATCH_SIZE=0", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE \"0\" is ignored"},
         {"OTEL_SDK_DISABLED=1", "OTEL_SDK_DISABLED \"1\" is ignored: it takes \"true\" or "
                                 "\"false\""},
