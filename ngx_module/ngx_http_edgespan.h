@@ -363,6 +363,8 @@ void ngx_http_edgespan_enter_subrequest(ngx_http_request_t *r,
     ngx_http_edgespan_ctx_t *ctx);
 void ngx_http_edgespan_await_subrequest(ngx_http_request_t *r,
     ngx_http_edgespan_ctx_t *ctx);
+void ngx_http_edgespan_redirect_subrequest(ngx_http_request_t *r,
+    ngx_http_edgespan_ctx_t *ctx);
 void ngx_http_edgespan_end_subrequests(ngx_http_edgespan_ctx_t *main,
     es_http_t *server, uint64_t now, es_timeline_t *timeline);
 

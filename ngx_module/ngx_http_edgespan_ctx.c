@@ -63,6 +63,9 @@ ngx_http_edgespan_find_ctx(ngx_http_request_t *r)
 
             if (r == r->main) {
                 es_trace_redirected(ctx->trace);
+
+            } else {
+                ngx_http_edgespan_redirect_subrequest(r, ctx);
             }
 
             ngx_http_set_ctx(r, ctx, ngx_http_edgespan_module);
@@ -151,16 +154,16 @@ ngx_http_edgespan_create_ctx(ngx_http_request_t *r)
         ctx->next = ctx->main->next;
         ctx->main->next = ctx;
 
-        ctx->background = r->background || parent->background;
+        /* njs has its subrequests in the background and waits for them */
+
+        ctx->background = parent->background
+                          || (r->background && r->post_subrequest == NULL);
+
         ctx->start = es_mono_ns();
         ctx->args = r->args;
         es_trace_new_span_id(ctx->trace, ctx->span_id);
 
-        /* such a response comes by no filter */
-
-        if (r->subrequest_in_memory) {
-            ngx_http_edgespan_await_subrequest(r, ctx);
-        }
+        ngx_http_edgespan_await_subrequest(r, ctx);
     }
 
     if (parent == NULL) {

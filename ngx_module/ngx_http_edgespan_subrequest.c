@@ -107,16 +107,13 @@ ngx_http_edgespan_parent_id(ngx_http_edgespan_ctx_t *ctx)
 }
 
 
-/*
- * Puts our handler before the one that waits for the subrequest.  Not before
- * the header was sent: until then lua knows its own subrequests by it.
- */
+/* Puts our handler before the one that waits for the subrequest. */
 
 void
 ngx_http_edgespan_await_subrequest(ngx_http_request_t *r,
     ngx_http_edgespan_ctx_t *ctx)
 {
-    if (ctx->post.handler != NULL) {
+    if (r->post_subrequest == &ctx->post) {
         return;
     }
 
@@ -125,6 +122,21 @@ ngx_http_edgespan_await_subrequest(ngx_http_request_t *r,
     ctx->next_post = r->post_subrequest;
 
     r->post_subrequest = &ctx->post;
+}
+
+
+/*
+ * After a redirect lua knows its own subrequests by the handler alone, until it
+ * has seen their header.
+ */
+
+void
+ngx_http_edgespan_redirect_subrequest(ngx_http_request_t *r,
+    ngx_http_edgespan_ctx_t *ctx)
+{
+    if (r->post_subrequest == &ctx->post && !r->subrequest_in_memory) {
+        r->post_subrequest = ctx->next_post;
+    }
 }
 
 
@@ -139,15 +151,19 @@ ngx_http_edgespan_subrequest_done(ngx_http_request_t *r, void *data,
 {
     ngx_http_edgespan_ctx_t *ctx = data;
 
+    uint64_t  now;
+
+    now = es_mono_ns();
+
+    if (ctx->next_post != NULL) {
+        rc = ctx->next_post->handler(r, ctx->next_post->data, rc);
+    }
+
     if (ctx->end == 0 && rc < NGX_HTTP_SPECIAL_RESPONSE) {
-        ctx->end = es_mono_ns();
+        ctx->end = now;
     }
 
-    if (ctx->next_post == NULL) {
-        return rc;
-    }
-
-    return ctx->next_post->handler(r, ctx->next_post->data, rc);
+    return rc;
 }
 
 
@@ -169,7 +185,7 @@ ngx_http_edgespan_end_subrequests(ngx_http_edgespan_ctx_t *main,
         parent = ctx->parent;
 
         if (parent->end != 0 && parent->end < ctx->end
-            && !ctx->request->background)
+            && parent->background == ctx->background)
         {
             parent->end = ctx->end;
         }
@@ -203,11 +219,14 @@ ngx_http_edgespan_end_subrequest(ngx_http_edgespan_ctx_t *ctx,
     http.background = ctx->background;
     http.redaction = server->redaction;
 
-    /* it went down with the request */
-
     if (ctx->end == 0) {
         http.end_mono_ns = now;
-        http.reason = server->reason;
+
+        /* it went down with the request */
+
+        if (!r->done) {
+            http.reason = server->reason;
+        }
     }
 
     ngx_http_edgespan_end_upstreams(ctx, &http, timeline);
