@@ -92,22 +92,35 @@ edgespan_show_why(request_rec *r, const es_trace_t *trace)
 }
 
 void
+edgespan_show_traceparent(request_rec *r, const es_trace_t *trace, const uint8_t *span_id)
+{
+    char *traceparent = apr_palloc(r->pool, ES_TRACEPARENT_LEN + 1);
+
+    es_trace_traceparent(trace, span_id, traceparent);
+    traceparent[ES_TRACEPARENT_LEN] = '\0';
+    show(r, "OTEL_TRACEPARENT", traceparent);
+}
+
+void
+edgespan_show_upstream(request_rec *r, const es_trace_t *trace, const uint8_t *upstream_id)
+{
+    edgespan_show_traceparent(r, trace, upstream_id);
+    show(r, "OTEL_UPSTREAM_SPAN_ID", hex(r->pool, upstream_id, ES_SPAN_ID_LEN));
+}
+
+void
 edgespan_show_decision(request_rec *r, edgespan_request_t *request, const uint8_t *upstream_id)
 {
     const char *template = edgespan_server_conf(r)->trace_url;
     es_trace_t *trace = request->trace;
-    char *traceparent = apr_palloc(r->pool, ES_TRACEPARENT_LEN + 1);
 
     es_trace_seal(trace);
-    es_trace_traceparent(trace, upstream_id != NULL ? upstream_id : trace->span.span_id,
-                         traceparent);
-    traceparent[ES_TRACEPARENT_LEN] = '\0';
-
     show(r, "OTEL_SAMPLED", es_trace_sampled(trace) ? "1" : "0");
     show(r, "OTEL_TRACE_FLAGS", hex(r->pool, &trace->span.flags, 1));
-    show(r, "OTEL_TRACEPARENT", traceparent);
     if (upstream_id != NULL) {
-        show(r, "OTEL_UPSTREAM_SPAN_ID", hex(r->pool, upstream_id, ES_SPAN_ID_LEN));
+        edgespan_show_upstream(r, trace, upstream_id);
+    } else {
+        edgespan_show_traceparent(r, trace, trace->span.span_id);
     }
     if (template != NULL) {
         show_text(r, "OTEL_TRACE_URL", es_trace_url(trace, es_cstr(template)));

@@ -5,8 +5,9 @@
  *                    name the trace from here on
  *   fixups           all conditions can be evaluated: decides, injects; again
  *                    after each internal redirect
- *   insert_filter    the response begins: decides what did not come so far, where
- *                    the response is to tell of it
+ *   insert_filter    a handler is about to run, or an error to be told: decides what did
+ *                    not come so far. A subrequest begins: most only look something up
+ *                    and never come here
  *   log_transaction  ends the span; the authority for whatever came without the
  *                    hooks before (a malformed request, a 403, a cached answer)
  *
@@ -27,11 +28,17 @@ edgespan_initial_request(request_rec *r)
     return r;
 }
 
+edgespan_request_t *
+edgespan_initial(request_rec *r)
+{
+    return edgespan_request_of(edgespan_initial_request(r));
+}
+
 /* NULL as long as no place of this exchange took part. */
 static es_trace_t *
 trace_of(request_rec *r)
 {
-    const edgespan_request_t *initial = edgespan_request_of(edgespan_initial_request(r));
+    const edgespan_request_t *initial = edgespan_initial(r);
 
     return initial != NULL ? initial->trace : NULL;
 }
@@ -239,21 +246,34 @@ is_rewritten(const request_rec *r)
     return r->handler != NULL && strcmp(r->handler, "redirect-handler") == 0;
 }
 
-/* A subrequest has no span of its own: it only matters when it is proxied. Its
- * headers are its parent's, which is to keep its own id in them. */
-static void
-inject_subrequest(request_rec *r, es_trace_t *trace)
+bool
+edgespan_injects(const request_rec *r)
 {
-    edgespan_request_t *request;
+    return (context_mode(edgespan_dir_conf(r), 1) & ES_CONTEXT_INJECT) != 0;
+}
 
-    if (!trace->decided || !edgespan_is_proxied(r)) {
+/* A subrequest is about to run. Its headers are its parent's, which is to keep its own
+ * id in them. */
+static void
+enter_subrequest(request_rec *r, es_trace_t *trace)
+{
+    edgespan_request_t *request = attach(r, trace);
+    const uint8_t *id;
+
+    if (request->decided) {
         return;
     }
-    request = attach(r, trace);
-    if (context_mode(edgespan_dir_conf(r), 1) & ES_CONTEXT_INJECT) {
+    request->decided = 1;
+    edgespan_begin_subrequest(r, request);
+    if (is_rewritten(r)) {
+        return;
+    }
+    id = edgespan_is_proxied(r) ? edgespan_upstream_id(r, request) : edgespan_parent_id(r);
+    if (id != NULL && edgespan_injects(r)) {
         es_trace_seal(trace);
         r->headers_in = apr_table_copy(r->pool, r->headers_in);
-        edgespan_inject(r, trace, edgespan_upstream_id(r, request));
+        edgespan_inject(r, trace, id);
+        edgespan_show_traceparent(r, trace, id);
     }
 }
 
@@ -288,16 +308,10 @@ edgespan_fixups(request_rec *r)
     edgespan_request_t *request;
     es_trace_t *trace;
 
-    if (edgespan_process.provider == NULL) {
+    if (edgespan_process.provider == NULL || r->main != NULL) {
         return DECLINED;
     }
     trace = trace_of(r);
-    if (r->main != NULL) {
-        if (trace != NULL) {
-            inject_subrequest(r, trace);
-        }
-        return DECLINED;
-    }
     if (takes_part(edgespan_dir_conf(r))) {
         request = join_and_decide(r);
         trace = request->trace;
@@ -315,7 +329,7 @@ edgespan_fixups(request_rec *r)
     }
     edgespan_show_ids(r, request);
     edgespan_show_decision(r, request, upstream_id);
-    if (context_mode(edgespan_dir_conf(r), 1) & ES_CONTEXT_INJECT) {
+    if (edgespan_injects(r)) {
         edgespan_inject(r, trace, upstream_id != NULL ? upstream_id : trace->span.span_id);
     }
     return DECLINED;
@@ -325,21 +339,29 @@ edgespan_fixups(request_rec *r)
 void
 edgespan_insert_filter(request_rec *r)
 {
-    const edgespan_dir_conf_t *conf = edgespan_dir_conf(r);
     const edgespan_request_t *request;
-    const es_trace_t *trace;
+    es_trace_t *trace;
 
-    if (edgespan_process.provider == NULL || r->main != NULL) {
+    if (edgespan_process.provider == NULL) {
         return;
     }
     request = edgespan_request_of(r);
-    if ((request == NULL || !request->decided) && edgespan_filters(conf) && takes_part(conf)) {
+    if (r->main == NULL && (request == NULL || !request->decided)
+        && takes_part(edgespan_dir_conf(r))) {
         join_and_decide(r);
     }
     trace = trace_of(r);
-    if (trace != NULL && trace->decided) {
-        edgespan_add_filters(r, edgespan_request_of(edgespan_initial_request(r)));
+    if (trace == NULL || !trace->decided) {
+        return;
     }
+    if (r->main != NULL) {
+        enter_subrequest(r, trace);
+        return;
+    }
+    if (es_trace_recording(trace)) {
+        edgespan_start_clock(r, edgespan_initial(r));
+    }
+    edgespan_tell_client(r, trace);
 }
 
 /* A process that ends destroys the requests that are left, behind its last span. */

@@ -1,47 +1,8 @@
-/* Filters of a response: when its first byte went, and the header that tells the
- * client about its trace. Both leave the chain when they have done that. */
+/* The header of a response that tells the client about its trace. */
 
 #include "mod_edgespan.h"
 
-#include "http_connection.h"
-
-static ap_filter_rec_t *clock_handle, *header_handle;
-
-/* ---------------------------------------------------------- first byte --- */
-
-/* Headers are data in HTTP/1 and a bucket of mod_http2's own kind in HTTP/2. An
- * end-of-connection takes the place of a response. */
-static bool
-begins_response(apr_bucket_brigade *brigade)
-{
-    apr_bucket *bucket;
-
-    for (bucket = APR_BRIGADE_FIRST(brigade); bucket != APR_BRIGADE_SENTINEL(brigade);
-         bucket = APR_BUCKET_NEXT(bucket)) {
-        if (AP_BUCKET_IS_EOC(bucket)) {
-            return false;
-        }
-        if (!APR_BUCKET_IS_FLUSH(bucket) && !APR_BUCKET_IS_EOS(bucket)
-            && !AP_BUCKET_IS_ERROR(bucket)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static apr_status_t
-clock_filter(ap_filter_t *filter, apr_bucket_brigade *brigade)
-{
-    edgespan_request_t *initial = filter->ctx;
-
-    if (begins_response(brigade)) {
-        initial->first_byte_mono_ns = es_mono_ns();
-        ap_remove_output_filter(filter);
-    }
-    return ap_pass_brigade(filter->next, brigade);
-}
-
-/* --------------------------------------------------------------- header --- */
+static ap_filter_rec_t *header_handle;
 
 /* The place says what is told, or else the one that led here by a redirect. */
 static es_response_header_t
@@ -79,31 +40,20 @@ header_filter(ap_filter_t *filter, apr_bucket_brigade *brigade)
     return ap_pass_brigade(filter->next, brigade);
 }
 
-/* ---------------------------------------------------------------- hooks --- */
-
 void
-edgespan_add_filters(request_rec *r, edgespan_request_t *initial)
+edgespan_tell_client(request_rec *r, es_trace_t *trace)
 {
-    es_trace_t *trace = initial->trace;
-
-    if (!initial->timed && es_trace_recording(trace) && !es_trace_sampled(trace)) {
-        initial->timed = 1;
-        ap_add_output_filter_handle(clock_handle, initial, r, r->connection);
-    }
     if (header_kind(r) != ES_RESPONSE_NONE) {
         es_trace_seal(trace);
         ap_add_output_filter_handle(header_handle, trace, r, r->connection);
     }
 }
 
-/* The clock is behind what makes bytes of a response's headers. It belongs to the
- * protocol's filters, which stay when an error or a redirect begins the response
- * anew. The header comes last before them, behind mod_cache and mod_headers. */
+/* The header comes last before those who make bytes of headers, behind mod_cache and
+ * mod_headers. */
 void
 edgespan_response_filters(void)
 {
-    clock_handle =
-        ap_register_output_filter("EDGESPAN_FIRST_BYTE", clock_filter, NULL, AP_FTYPE_TRANSCODE);
     header_handle = ap_register_output_filter("EDGESPAN_RESPONSE_HEADER", header_filter, NULL,
                                               AP_FTYPE_PROTOCOL - 1);
 }

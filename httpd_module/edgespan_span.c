@@ -28,6 +28,148 @@ protocol_version(const request_rec *r)
     }
 }
 
+/* ------------------------------------------------------- what is common --- */
+
+es_timeline_t *
+edgespan_timeline(request_rec *r)
+{
+    request_rec *first = edgespan_initial_request(r);
+    edgespan_request_t *initial = edgespan_request_of(first);
+
+    if (initial->timeline == NULL) {
+        initial->timeline = apr_palloc(first->pool, sizeof(*initial->timeline));
+        initial->timeline->count = 0;
+    }
+    return initial->timeline;
+}
+
+/* It says so by setting one text twice: as what it did last, and by its kind. */
+es_str_t
+edgespan_cache_status(const request_rec *r)
+{
+    static const struct {
+        const char *name;
+        es_str_t status;
+    } kinds[] = {
+        {"cache-hit", {"HIT", 3}},
+        {"cache-miss", {"MISS", 4}},
+        {"cache-revalidate", {"REVALIDATED", 11}},
+        {"cache-invalidate", {"INVALIDATED", 11}},
+    };
+
+    for (; r != NULL; r = r->next) {
+        const char *text = apr_table_get(r->subprocess_env, "cache-status");
+
+        if (text != NULL && strstr(text, "stale content returned") != NULL) {
+            return ES_STR("STALE");
+        }
+        for (size_t i = 0; text != NULL && i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+            if (apr_table_get(r->subprocess_env, kinds[i].name) == text) {
+                return kinds[i].status;
+            }
+        }
+    }
+    return ES_STR_NONE;
+}
+
+/* "application/grpc", with "+proto" or a parameter; grpc-web is something else. */
+static bool
+is_grpc(const request_rec *r)
+{
+    static const char grpc[] = "application/grpc";
+    const char *type = apr_table_get(r->headers_in, "Content-Type");
+
+    return type != NULL && strncasecmp(type, grpc, sizeof(grpc) - 1) == 0
+           && strchr("+; \t", type[sizeof(grpc) - 1]) != NULL;
+}
+
+void
+edgespan_set_rpc(const request_rec *r, const request_rec *last, es_http_t *http)
+{
+    const apr_table_t *const places[] = {last->trailers_out, last->headers_out,
+                                         last->err_headers_out};
+
+    if (!is_grpc(r)) {
+        return;
+    }
+    http->grpc = true;
+    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]) && http->grpc_status.len == 0; i++) {
+        http->grpc_status = es_cstr(apr_table_get(places[i], "grpc-status"));
+    }
+}
+
+/* ------------------------------------------------ spans below the first --- */
+
+static es_str_t
+copy(apr_pool_t *p, es_str_t text)
+{
+    return es_str(apr_pmemdup(p, text.data, text.len), text.len);
+}
+
+static const es_http_try_t *
+copy_try(apr_pool_t *p, const es_http_t *http)
+{
+    es_http_try_t *try = apr_pmemdup(p, http->tries, sizeof(*try));
+
+    try->peer_address = copy(p, try->peer_address);
+    return try;
+}
+
+static void
+remember(apr_pool_t *p, edgespan_request_t *initial, const es_http_t *http)
+{
+    es_http_t *span;
+
+    if (initial->spans == NULL) {
+        initial->spans = apr_array_make(p, 1, sizeof(es_http_t));
+    }
+    span = apr_array_push(initial->spans);
+    *span = *http;
+    span->span_id = apr_pmemdup(p, http->span_id, ES_SPAN_ID_LEN);
+    if (http->parent_id != NULL) {
+        span->parent_id = apr_pmemdup(p, http->parent_id, ES_SPAN_ID_LEN);
+    }
+    span->method = copy(p, http->method);
+    span->target = copy(p, http->target);
+    span->scheme = copy(p, http->scheme);
+    span->host = copy(p, http->host);
+    span->route = copy(p, http->route);
+    span->peer_address = copy(p, http->peer_address);
+    span->grpc_status = copy(p, http->grpc_status);
+    if (http->tries_count != 0) {
+        span->tries = copy_try(p, http);
+    }
+    if (http->events_count != 0) {
+        span->events = apr_pmemdup(p, http->events, sizeof(*http->events));
+    }
+}
+
+void
+edgespan_end_span(request_rec *r, const es_http_t *http)
+{
+    const request_rec *first = edgespan_initial_request(r);
+    edgespan_request_t *initial = edgespan_request_of(first);
+
+    if (edgespan_process.provider == NULL) {
+        return;
+    }
+    if (es_trace_sampled(initial->trace)) {
+        es_trace_http(initial->trace, http);
+    } else {
+        remember(first->pool, initial, http);
+    }
+}
+
+static void
+end_kept_spans(const edgespan_request_t *initial)
+{
+    for (int i = 0; initial->spans != NULL && i < initial->spans->nelts; i++) {
+        es_trace_http(initial->trace, &APR_ARRAY_IDX(initial->spans, i, es_http_t));
+    }
+}
+
+/* -------------------------------------------------------- the SERVER span --- */
+
 /* The request line and headers, as far as they were read. */
 static void
 set_request(request_rec *r, es_http_t *http)
@@ -86,7 +228,8 @@ set_result(const request_rec *last, es_http_t *http)
     const edgespan_request_t *request = edgespan_request_of(last);
 
     if (!request->unanswered && header_was_sent(last)) {
-        http->status = (unsigned) last->status;
+        http->status =
+            request->tunnel_status != 0 ? request->tunnel_status : (unsigned) last->status;
         http->response_body_size =
             last->header_only || AP_STATUS_IS_HEADER_ONLY(last->status) ? 0 : last->bytes_sent;
     }
@@ -124,25 +267,40 @@ void
 edgespan_end_server_span(request_rec *r, request_rec *last, es_trace_t *trace)
 {
     const edgespan_dir_conf_t *conf = edgespan_dir_conf(last);
-    const edgespan_request_t *initial = edgespan_request_of(r);
+    edgespan_request_t *initial = edgespan_request_of(r);
+    uint64_t end = es_mono_ns();
+    const es_http_event_t upgrade = {.name = ES_EVENT_UPGRADE,
+                                     .mono_ns = initial->upgraded_mono_ns};
+    es_timeline_t alone, *timeline = initial->timeline;
     es_http_t http = {
         .kind = ES_KIND_SERVER,
         .resource = edgespan_server_conf(r)->resource,
-        .first_byte_mono_ns = initial->first_byte_mono_ns,
-        .end_mono_ns = es_mono_ns(),
+        .first_byte_mono_ns = initial->clock.first_byte_mono_ns,
+        .end_mono_ns = end,
         .request_body_size = -1,
         .response_body_size = -1,
+        .events = &upgrade,
+        .events_count = upgrade.mono_ns != 0,
     };
 
+    edgespan_end_subrequests(initial);
     set_result(last, &http);
     if (!es_trace_sampled(trace) && !is_kept(last, trace, &http)) {
         return;
     }
+    if (timeline == NULL) {
+        timeline = &alone;
+        timeline->count = 0;
+    }
+    edgespan_stop_clock(r, initial, timeline, end);
+    http.timeline = timeline;
     set_request(r, &http);
+    http.cache_status = edgespan_cache_status(r);
+    edgespan_set_rpc(r, last, &http);
     edgespan_set_attributes(r, last, trace, &http);
     if (conf->span_name != NULL) {
         http.name = es_cstr(edgespan_evaluate(last, conf->span_name));
     }
     es_trace_http(trace, &http);
-    edgespan_end_upstream_spans(initial);
+    end_kept_spans(initial);
 }

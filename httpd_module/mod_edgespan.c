@@ -25,6 +25,7 @@ register_hooks(apr_pool_t *p)
     ap_hook_post_config(edgespan_post_config, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(edgespan_child_init, NULL, NULL, APR_HOOK_MIDDLE);
 
+    ap_hook_post_read_request(edgespan_post_read_request, NULL, NULL, APR_HOOK_FIRST);
     ap_hook_header_parser(edgespan_header_parser, NULL, NULL, APR_HOOK_FIRST);
     ap_hook_fixups(edgespan_fixups, fixups_before, NULL, APR_HOOK_REALLY_LAST);
 
@@ -40,6 +41,8 @@ register_hooks(apr_pool_t *p)
     ap_hook_log_transaction(edgespan_log_transaction, NULL, NULL, APR_HOOK_REALLY_FIRST);
 
     edgespan_proxy_filters();
+    edgespan_subrequest_filters();
+    edgespan_clock_filters();
     edgespan_response_filters();
 }
 

@@ -9,8 +9,11 @@
  *   edgespan_attributes.c   what the directives add to a span
  *   edgespan_environment.c  OTEL_... in the environment and in the notes
  *   edgespan_log.c          %L
- *   edgespan_response.c     the response: its first byte, a header for the client
- *   edgespan_proxy.c        mod_proxy: the tries of an upstream
+ *   edgespan_response.c     the header that tells the client
+ *   edgespan_clock.c        when, on the client's side
+ *   edgespan_proxy.c        mod_proxy: the tries of an upstream (edgespan_upstream.h)
+ *   edgespan_try.c          a try, and its CLIENT span
+ *   edgespan_subrequest.c   the INTERNAL span of a subrequest
  *   edgespan_span.c         what a request says in its SERVER span
  *   edgespan_status.c       SetHandler otel-status, mod_status
  *
@@ -140,25 +143,41 @@ void edgespan_child_init(apr_pool_t *pchild, server_rec *s);
 /* ------------------------------------------------------------ requests --- */
 
 typedef struct edgespan_upstream edgespan_upstream_t;
+typedef struct edgespan_subrequest edgespan_subrequest_t;
+
+/* What the client's side of an exchange took. Monotonic ns; 0: it never came to that. */
+typedef struct {
+    uint64_t first_byte_mono_ns; /* of the response */
+    uint64_t written_mono_ns;    /* the connection took what it was given last */
+    uint64_t writing_ns;         /* how long all that it was given took */
+    uint64_t read_from, read_to; /* the body was read, for the last time so far */
+    unsigned reads;
+} edgespan_clock_t;
 
 /* One request_rec's part in tracing. An internal redirect and a subrequest have
  * their own; the trace is the one of the request that the client sent. */
 typedef struct {
     es_trace_t *trace;
-    edgespan_upstream_t *upstream; /* NULL: not proxied */
-    const char *trace_id;          /* the ids are in its tables, OTEL_TRACE_ID ...; NULL: not yet */
-    unsigned int decided : 1;      /* its configuration was asked */
-    unsigned int shown : 1;        /* and the decision, OTEL_SAMPLED ... */
-    unsigned int truncated : 1;    /* the upstream ended before its response */
-    unsigned int unanswered : 1;   /* httpd closed the connection instead of a response */
+    edgespan_upstream_t *upstream;     /* NULL: not proxied */
+    edgespan_subrequest_t *subrequest; /* NULL: it is none, or not recorded */
+    const char *trace_id;        /* the ids are in its tables, OTEL_TRACE_ID ...; NULL: not yet */
+    unsigned int decided : 1;    /* its configuration was asked */
+    unsigned int shown : 1;      /* and the decision, OTEL_SAMPLED ... */
+    unsigned int truncated : 1;  /* the upstream ended before its response */
+    unsigned int unanswered : 1; /* httpd closed the connection instead of a response */
+
+    unsigned tunnel_status; /* of an upgrade that httpd knows nothing of; 0: none */
 
     /* Of the request as the client sent it. */
     const edgespan_dir_conf_t *asked;   /* its place, which mod_dir may change into that of the
                                            file that stands in; NULL: it was not known */
-    unsigned int timed : 1;             /* a filter waits for the first byte */
-    uint64_t first_byte_mono_ns;        /* 0: none was sent, or it was not timed */
-    apr_array_header_t *upstream_spans; /* of es_http_t, until it is known whether they
-                                           are kept; NULL: none */
+    unsigned int timed : 1; /* its clock runs */
+    edgespan_clock_t clock;
+    es_timeline_t *timeline;            /* NULL: empty */
+    uint64_t upgraded_mono_ns;          /* the connection became another protocol's; 0: no */
+    edgespan_subrequest_t *subrequests; /* those that run */
+    apr_array_header_t *spans;          /* of es_http_t, until it is known whether they are
+                                           kept; NULL: none */
 } edgespan_request_t;
 
 /* NULL: it has none. */
@@ -175,6 +194,12 @@ int edgespan_log_transaction(request_rec *r);
 
 /* The request as the client sent it. */
 request_rec *edgespan_initial_request(request_rec *r);
+
+/* The part that it has. Only where there is a trace. */
+edgespan_request_t *edgespan_initial(request_rec *r);
+
+/* Is the context sent on from here, where a trace is decided? */
+bool edgespan_injects(const request_rec *r);
 
 es_pool_t edgespan_pool(apr_pool_t *p);
 
@@ -204,6 +229,12 @@ void edgespan_show_ids(request_rec *r, edgespan_request_t *request);
 void edgespan_show_decision(request_rec *r, edgespan_request_t *request,
                             const uint8_t *upstream_id);
 
+/* Of a try. */
+void edgespan_show_upstream(request_rec *r, const es_trace_t *trace, const uint8_t *upstream_id);
+
+/* Of whatever `r` hands its context to. */
+void edgespan_show_traceparent(request_rec *r, const es_trace_t *trace, const uint8_t *span_id);
+
 /* OTEL_DECISION, again when the request was kept at its end. */
 void edgespan_show_why(request_rec *r, const es_trace_t *trace);
 
@@ -229,15 +260,20 @@ void edgespan_renew_log_id(request_rec *r, const edgespan_request_t *request);
 
 void edgespan_response_filters(void);
 
-/* May requests of this place need the filters? */
-static inline bool
-edgespan_filters(const edgespan_dir_conf_t *conf)
-{
-    return conf->response > ES_RESPONSE_NONE || (conf->sampling.given & ES_GIVEN_KEEP);
-}
+/* For a request that is decided, if its place says that the client is told. */
+void edgespan_tell_client(request_rec *r, es_trace_t *trace);
 
-/* For a request that is decided. */
-void edgespan_add_filters(request_rec *r, edgespan_request_t *initial);
+/* --------------------------------------------------------------- clock --- */
+
+void edgespan_clock_filters(void);
+int edgespan_post_read_request(request_rec *r);
+
+/* For a request that is recorded, once. */
+void edgespan_start_clock(request_rec *r, edgespan_request_t *initial);
+
+/* Adds what it measured. */
+void edgespan_stop_clock(const request_rec *r, const edgespan_request_t *initial,
+                         es_timeline_t *timeline, uint64_t end);
 
 /* ----------------------------------------------------------- upstreams --- */
 
@@ -252,8 +288,21 @@ int edgespan_is_proxied(const request_rec *r);
  * the same. */
 const uint8_t *edgespan_upstream_id(request_rec *r, edgespan_request_t *request);
 
-/* Writes the CLIENT spans of a request that is kept. */
-void edgespan_end_upstream_spans(const edgespan_request_t *initial);
+/* --------------------------------------------------------- subrequests --- */
+
+void edgespan_subrequest_filters(void);
+
+/* `r` begins to run. */
+void edgespan_begin_subrequest(request_rec *r, edgespan_request_t *request);
+
+/* By what mod_proxy returns. */
+void edgespan_subrequest_failed(const request_rec *r, int status);
+
+/* Those that still run when the exchange ends. */
+void edgespan_end_subrequests(edgespan_request_t *initial);
+
+/* The span that what `r` does hangs on. NULL: the SERVER span. */
+const uint8_t *edgespan_parent_id(const request_rec *r);
 
 /* -------------------------------------------------------------- status --- */
 
@@ -267,9 +316,22 @@ int edgespan_server_status(request_rec *r, int flags);
 
 /* --------------------------------------------------------------- spans --- */
 
+/* Of the exchange that `r` belongs to, for its tries and what its client did. */
+es_timeline_t *edgespan_timeline(request_rec *r);
+
+/* Ends a CLIENT or an INTERNAL span. Copies it if it is not known yet whether the
+ * request is kept: the memory of a subrequest goes before that. */
+void edgespan_end_span(request_rec *r, const es_http_t *http);
+
+/* What mod_cache did, of `r` or where it was redirected to. Empty: it did nothing. */
+es_str_t edgespan_cache_status(const request_rec *r);
+
+/* If it is gRPC; `last` has the response. */
+void edgespan_set_rpc(const request_rec *r, const request_rec *last, es_http_t *http);
+
 /* Ends the SERVER span of `r`, the request as the client sent it; `last` is
  * where internal redirects led, `r` itself without one. If it was not sampled: only
- * if it is kept, and with it the CLIENT spans. */
+ * if it is kept, and with it the others. */
 void edgespan_end_server_span(request_rec *r, request_rec *last, es_trace_t *trace);
 
 #endif
