@@ -175,6 +175,7 @@ pre_connection(conn_rec *c, void *socket)
         edgespan_end_try(upstream, HTTP_BAD_GATEWAY);
         edgespan_begin_again(upstream);
     }
+    edgespan_body_was_read(upstream);
     upstream->http_try.connected_mono_ns = es_mono_ns();
     upstream->http_try.secured_mono_ns = 0;
     edgespan_set_peer(upstream, c);
@@ -198,6 +199,17 @@ proxy_post_handshake(conn_rec *c, void *ssl)
     return DECLINED;
 }
 
+/* What mod_proxy_http reads of a body before it asks. */
+#define READ_AHEAD 16384
+
+static bool
+is_read_ahead(const request_rec *r)
+{
+    const char *length = apr_table_get(r->headers_in, "Content-Length");
+
+    return length != NULL && apr_atoi64(length) < READ_AHEAD;
+}
+
 /* mod_proxy_http and mod_proxy_uwsgi sent the request and are about to read the response
  * from `backend`. */
 static int
@@ -208,6 +220,9 @@ proxy_create_req(request_rec *r, request_rec *backend)
     if (upstream != NULL) {
         upstream->asked = true;
         upstream->http_try.reused = upstream->http_try.connected_mono_ns == 0;
+        if (upstream->http_try.reused && is_read_ahead(r)) {
+            edgespan_body_was_read(upstream);
+        }
         edgespan_set_peer(upstream, backend->connection);
         ap_add_input_filter_handle(first_byte_handle, upstream, backend, backend->connection);
     }

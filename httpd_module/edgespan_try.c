@@ -131,6 +131,16 @@ edgespan_begin_again(edgespan_upstream_t *upstream)
     start(upstream, upstream->http_try.end_mono_ns);
 }
 
+void
+edgespan_body_was_read(edgespan_upstream_t *upstream)
+{
+    uint64_t read = edgespan_initial(upstream->r)->clock.read_to;
+
+    if (read > upstream->http_try.start_mono_ns) {
+        upstream->http_try.start_mono_ns = read;
+    }
+}
+
 /* ----------------------------------------------------------------- end --- */
 
 static bool

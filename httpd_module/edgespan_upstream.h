@@ -36,6 +36,10 @@ void edgespan_begin_again(edgespan_upstream_t *upstream);
 /* `status` is what the scheme's handler returned. */
 void edgespan_end_try(edgespan_upstream_t *upstream, int status);
 
+/* What was read from the client since its beginning, was read before the upstream was
+ * asked: it begins behind that. */
+void edgespan_body_was_read(edgespan_upstream_t *upstream);
+
 /* Whom it speaks to, now that there is a connection. */
 void edgespan_set_peer(edgespan_upstream_t *upstream, const conn_rec *c);
 
