@@ -169,9 +169,9 @@ typedef struct {
     unsigned tunnel_status; /* of an upgrade that httpd knows nothing of; 0: none */
 
     /* Of the request as the client sent it. */
-    const edgespan_dir_conf_t *asked;   /* its place, which mod_dir may change into that of the
-                                           file that stands in; NULL: it was not known */
-    unsigned int timed : 1; /* its clock runs */
+    const edgespan_dir_conf_t *asked; /* its place, which mod_dir may change into that of the
+                                         file that stands in; NULL: it was not known */
+    unsigned int timed : 1;           /* its clock runs */
     edgespan_clock_t clock;
     es_timeline_t *timeline;            /* NULL: empty */
     uint64_t upgraded_mono_ns;          /* the connection became another protocol's; 0: no */
