@@ -9,6 +9,7 @@ use Test::More;
 use Time::HiRes qw(sleep time);
 
 use EdgespanTest;
+use EdgespanTest::Http2;
 use EdgespanTest::NginxTraced;
 use EdgespanTest::Upstream;
 
@@ -65,41 +66,6 @@ sub curl {
         or die "curl: $!";
     local $/;
     return <$out> // '';
-}
-
-# --- the little of HTTP/2 that curl does not do --------------------------------
-
-my %FRAME = (DATA => 0, HEADERS => 1, RST_STREAM => 3, SETTINGS => 4,
-    CONTINUATION => 9);
-
-sub frame {
-    my ($type, $flags, $stream, $payload) = @_;
-    return substr(pack('N', length $payload), 1)
-        . pack('C C N', $FRAME{$type}, $flags, $stream) . $payload;
-}
-
-# Literal fields without indexing, short enough for a length of one byte.
-sub fields {
-    my @pairs = @_;
-    my $out = '';
-    while (my ($name, $value) = splice @pairs, 0, 2) {
-        $out .= pack 'x C/a C/a', $name, $value;
-    }
-    return $out;
-}
-
-sub h2_connect {
-    my $sock = IO::Socket::INET->new(PeerAddr => '127.0.0.1',
-        PeerPort => $h2) or die "connect: $!";
-    syswrite $sock, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-        . frame(SETTINGS => 0, 0, '');
-    return $sock;
-}
-
-sub h2_request {
-    my ($sock, $stream, @fields) = @_;
-    syswrite $sock, frame(HEADERS => 5, $stream, fields(@fields));
-    return;
 }
 
 my @get = (':method' => 'GET', ':scheme' => 'http', ':path' => '/raw');
@@ -166,7 +132,7 @@ one 'a certificate found by $otel_sampled: the fake request is tolerated',
 
 subtest 'many streams of one connection are a span each' => sub {
     my (undef, @records) = $n->recorded(sub {
-        my $sock = h2_connect();
+        my $sock = h2_connect($h2);
         h2_request($sock, 2 * $_ + 1, @get, ':authority' => "a$_")
             for 0 .. 19;
         wait_for(sub { $n->records >= $count + 20 }, 5, '20 streams');
@@ -179,7 +145,7 @@ subtest 'many streams of one connection are a span each' => sub {
 };
 
 subtest 'idle time of the connection belongs to no stream' => sub {
-    my $sock = h2_connect();
+    my $sock = h2_connect($h2);
     for my $i (0, 1) {
         my (undef, $record) = $n->recorded(sub {
             h2_request($sock, 2 * $i + 1, @get, ':authority' => 'idle') });
@@ -191,7 +157,7 @@ subtest 'idle time of the connection belongs to no stream' => sub {
 };
 
 {
-    my $sock = h2_connect();
+    my $sock = h2_connect($h2);
     one 'a header block that arrives slowly', sub {
         my $block = fields(@get, ':authority' => 'slow');
         syswrite $sock, frame(HEADERS => 1, 1, substr $block, 0, 20);
@@ -201,7 +167,7 @@ subtest 'idle time of the connection belongs to no stream' => sub {
 }
 
 {
-    my $sock = h2_connect();
+    my $sock = h2_connect($h2);
     one 'no :authority', sub { h2_request($sock, 1, @get) },
         name => 'GET', 'http.response.status_code' => 400,
         'url.path' => '/raw';
@@ -217,7 +183,7 @@ subtest 'idle time of the connection belongs to no stream' => sub {
 }
 
 {
-    my $sock = h2_connect();
+    my $sock = h2_connect($h2);
     one 'a stream that its client resets before the response', sub {
         h2_request($sock, 1, @get[0 .. 3], ':path' => '/proxy/hang',
             ':authority' => 'x');
