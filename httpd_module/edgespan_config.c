@@ -236,12 +236,23 @@ edgespan_set_flag(cmd_parms *cmd, void *dir_conf, int on)
     return edgespan_enter(cmd);
 }
 
+/* Unlike httpd's own way with one argument, this takes an empty one: as it is without
+ * the directive. */
 const char *
-edgespan_set_string(cmd_parms *cmd, void *dir_conf, const char *arg)
+edgespan_set_string(cmd_parms *cmd, void *dir_conf, const char *args)
 {
     const char *problem = edgespan_enter(cmd);
+    const int given = *args != '\0';
+    const char *arg = ap_getword_conf(cmd->pool, &args);
 
-    return problem != NULL ? problem : edgespan_compile_string(cmd, arg, field(cmd, dir_conf));
+    if (problem != NULL) {
+        return problem;
+    }
+    if (!given || *args != '\0') {
+        return apr_pstrcat(cmd->pool, cmd->cmd->name, " takes one argument, ", cmd->cmd->errmsg,
+                           NULL);
+    }
+    return edgespan_compile_string(cmd, arg, field(cmd, dir_conf));
 }
 
 const char *
@@ -315,10 +326,10 @@ const command_rec edgespan_commands[] = {
                      "and limit=20r/s"),
     AP_INIT_TAKE1("OtelTraceContext", edgespan_set_trace_context, NULL, ANYWHERE,
                   "trace context headers: propagate, extract, inject or ignore"),
-    AP_INIT_TAKE1("OtelSpanName", edgespan_set_string, FIELD(span_name), ALSO_IN_HTACCESS,
-                  "the span's name instead of \"{method} {route}\", with %{variables}"),
-    AP_INIT_TAKE1("OtelRoute", edgespan_set_string, FIELD(route), ALSO_IN_HTACCESS,
-                  "the route instead of the path of <Location>, with %{variables}"),
+    AP_INIT_RAW_ARGS("OtelSpanName", edgespan_set_string, FIELD(span_name), ALSO_IN_HTACCESS,
+                     "the span's name instead of \"{method} {route}\", with %{variables}"),
+    AP_INIT_RAW_ARGS("OtelRoute", edgespan_set_string, FIELD(route), ALSO_IN_HTACCESS,
+                     "the route instead of the path of <Location>, with %{variables}"),
     AP_INIT_TAKE23("OtelSpanAttr", edgespan_set_span_attr, NULL, ALSO_IN_HTACCESS,
                    "the name and the value of a span attribute, with %{variables}, then its "
                    "type: string (the default), int, double, bool or hash"),

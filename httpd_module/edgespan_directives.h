@@ -40,7 +40,7 @@ const char *edgespan_words(cmd_parms *cmd, const char *args, apr_array_header_t 
 /* Kinds of directives: cmd->info is the field's offset in the configuration of the
  * directory ... */
 const char *edgespan_set_flag(cmd_parms *cmd, void *dir_conf, int on);
-const char *edgespan_set_string(cmd_parms *cmd, void *dir_conf, const char *arg);
+const char *edgespan_set_string(cmd_parms *cmd, void *dir_conf, const char *args);
 
 /* ... or the core's function for one word of the whole server: edgespan_word_pt. */
 typedef bool (*edgespan_word_pt)(es_config_t *config, es_str_t word, es_error_t *error);

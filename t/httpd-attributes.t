@@ -122,7 +122,7 @@ OtelRoute %{reqenv:ROUTE}
 OtelRoute "/%{REQUEST_METHOD}/w"
 </Location>
 <Location /nested>
-Header set X-Any thing
+OtelRoute ""
 </Location>
 <Location /nested/deep>
 <If "%{HTTP:X-If} == 'yes'">

@@ -15,7 +15,7 @@ sub check {
     my $s = EdgespanTest::Httpd->new(%opt, http => $http, files => {
         (map { ("pem/$_->[0]", "-----BEGIN $_->[1]-----\nMIIB\n") }
             [ ca => 'CERTIFICATE' ], [ key => 'PRIVATE KEY' ]),
-        'pem/token' => "t0ken\n", 'pem/two' => "t0ken\nt0ken\n" });
+        'pem/token' => "t0ken\n", 'pem/hash' => 'k' x 32, 'pem/short' => 'k' x 15, 'pem/two' => "t0ken\nt0ken\n" });
     my ($ok, $text) = $s->test;
     return ($ok, $text, $s);
 }
@@ -47,6 +47,17 @@ subtest 'accepted' => sub {
         (map {"OtelSampleRate $_"} qw(0 1 0.5 12.5% 100%), 'expr=%{reqenv:X}'),
         (map {"OtelTraceContext $_"} qw(propagate Extract inject ignore)),
         'OtelSpanName "%{REQUEST_METHOD} x"', 'OtelSpanAttr a "b %{HTTP_HOST}"',
+        (map {"OtelSpanAttr a \"%{HTTP_HOST}\" $_"} qw(string int double bool)),
+        "OtelHashKey %%PREFIX%%/pem/hash\nOtelSpanAttr user.id %{REMOTE_USER} hash",
+        'OtelHashKey pem/hash',
+        (map {"OtelSpanHeader $_"} 'request X-A', 'Response X-A Content-Type'),
+        'OtelRoute /a', 'OtelRoute ""', 'OtelRoute "%{reqenv:ROUTE}"',
+        (map {"OtelRedact $_"} 'query=a query=b', 'query=* header=*', 'query= header= client_address=off',
+            "client_address=/24,/48\nOtelRedact query=a"),
+        (map {"OtelSemconv $_"} qw(stable old both)),
+        (map {"OtelTraceUrl $_"} '/trace/{trace_id}', 'https://example.com/?t={trace_id}&s={span_id}'),
+        "<VirtualHost *>\nOtelTraceUrl /{trace_id}\nOtelRedact header=a\n</VirtualHost>",
+        "<If \"true\">\nOtelRoute /a\nOtelSpanHeader request X-A\nOtelRedact query=a\n</If>",
         "OtelUpstreamSpan off\n<Location />\nOtelUpstreamSpan on\n</Location>",
         "<Directory />\nOtelTrace On\nOtelSampleRate 1%\nOtelTraceContext ignore\n</Directory>",
         "<If \"true\">\nOtelTrace On\n</If>",
@@ -183,6 +194,43 @@ subtest 'context' => sub {
     }
     refused("<VirtualHost *>\nOtelOverride x\n</VirtualHost>",
         'OtelOverride cannot occur within <VirtualHost> section', 'OtelOverride in a virtual host');
+};
+
+subtest 'attributes, headers, what is hidden' => sub {
+    refused('OtelSpanAttr a b date', 'OtelSpanAttr: invalid attribute type "date": it is "string", '
+        . '"int", "double", "bool" or "hash"');
+    refused('OtelSpanAttr a', 'OtelSpanAttr takes two or three arguments, the name and the value of '
+        . 'a span attribute, with %{variables}, then its type: string (the default), int, double, bool or hash');
+    refused($_, 'OtelRoute takes one argument, the route instead of the path of <Location>, '
+        . 'with %{variables}') for 'OtelRoute', 'OtelRoute /a b';
+    refused('OtelSpanHeader both X-A', 'OtelSpanHeader: "both" is not "request" or "response"');
+    refused('OtelSpanHeader request', 'OtelSpanHeader takes at least one argument: request or '
+        . 'response, then names of headers that become span attributes');
+    refused('OtelSpanHeader request "X A"', 'OtelSpanHeader: invalid header "X A": it takes the name of a header');
+    refused('OtelRedact all', 'OtelRedact: unknown word "all": there are "query=key", "header=name" and '
+        . '"client_address=/24,/48"');
+    refused('OtelRedact client_address=/33,/48', 'OtelRedact: invalid "client_address=/33,/48": it takes '
+        . 'the bits that are kept of an IPv4 and of an IPv6 address, as in "client_address=/24,/48", or "off"');
+    refused('OtelRedact', 'OtelRedact takes at least one argument: what is hidden: any of query=key, '
+        . 'header=name and client_address=/24,/48', 'nothing to hide');
+    refused('OtelSemconv new', 'OtelSemconv: "new" is not "stable", "old" or "both"');
+    refused('OtelTraceUrl https://example.com/', 'OtelTraceUrl: invalid trace URL "https://example.com/": '
+        . '"{trace_id}" is to be in it');
+    refused('OtelHashKey pem/none', 'OtelHashKey: %%PREFIX%%/pem/none cannot be read: No such file or directory');
+    refused('OtelHashKey pem/short', 'OtelHashKey: %%PREFIX%%/pem/short holds a key of 15 bytes: it takes '
+        . '16 to 1024, as "openssl rand -hex 32" writes them');
+    my ($ok, $text) = check("OtelSpanAttr a b hash\nOtelTrace On\n");
+    ok !$ok, 'a hash without a key: refused by -t';
+    like $text, qr/edgespan: an attribute of type "hash" without .*OtelHashKey/, 'and explained';
+    for my $line ('OtelHashKey pem/hash', 'OtelSemconv old', 'OtelTraceUrl /{trace_id}') {
+        my ($name) = split / /, $line;
+        refused("<Location />\n$line\n</Location>", "$name not allowed in <Location> context", "$name in <Location>");
+    }
+    for my $line ('OtelHashKey pem/hash', 'OtelSemconv old') {
+        my ($name) = split / /, $line;
+        refused("<VirtualHost *>\n$line\n</VirtualHost>",
+            "$name cannot occur within <VirtualHost> section", "$name in a virtual host");
+    }
 };
 
 subtest 'sampling' => sub {
