@@ -277,6 +277,9 @@ response_filter(ap_filter_t *filter, apr_bucket_brigade *brigade)
     edgespan_upstream_t *upstream = filter->ctx;
     apr_bucket *bucket;
 
+    if (upstream->status == 0) {
+        upstream->status = (unsigned) filter->r->status;
+    }
     for (bucket = APR_BRIGADE_FIRST(brigade); bucket != APR_BRIGADE_SENTINEL(brigade);
          bucket = APR_BUCKET_NEXT(bucket)) {
         if (AP_BUCKET_IS_ERROR(bucket)

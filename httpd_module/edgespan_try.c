@@ -103,6 +103,7 @@ start(edgespan_upstream_t *upstream, uint64_t now)
     upstream->trying = true;
     upstream->asked = false;
     upstream->complete_mono_ns = 0;
+    upstream->status = 0;
     upstream->writing_before_ns = edgespan_initial(upstream->r)->clock.writing_ns;
     upstream->http_try = (es_http_try_t){.start_mono_ns = now};
 }
@@ -194,7 +195,9 @@ set_result(edgespan_upstream_t *upstream, int status)
     } else if (status == OK || status == DONE || status == AP_FILTER_ERROR || overridden) {
         try->status = request->tunnel_status;
         if (try->status == 0) {
-            try->status = (unsigned) (overridden && status > 0 ? status : r->status);
+            try->status = overridden && status > 0 ? (unsigned) status
+                          : upstream->status != 0  ? upstream->status
+                                                   : (unsigned) r->status;
         }
         if (request->truncated && !r->connection->aborted) {
             try->error_type = ES_ERROR_TRUNCATED;

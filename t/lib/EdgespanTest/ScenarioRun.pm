@@ -31,7 +31,7 @@ my %ANSWERS = (
     fresh     => sub { _answer(200, 'Cache-Control: max-age=600', 'ETag: "1"') },
     stale     => sub {
         return $_[0] =~ /^If-None-Match: *"1"/mi ? "HTTP/1.1 304 Not Modified\r\nETag: \"1\"\r\n\r\n"
-            : _answer(200, 'Cache-Control: max-age=0', 'ETag: "1"');
+            : _answer(200, 'Cache-Control: max-age=0', 'X-Accel-Expires: @1', 'ETag: "1"');
     },
     cookies   => sub { _answer(200, 'Set-Cookie: a=1', 'Set-Cookie: b=2', 'X-Version: 7') },
     socket    => sub {
@@ -145,7 +145,7 @@ sub run {
     $server->{vars}{"DEAD$_"} = '127.0.0.1:' . free_port() for 1, 2;
     $server->write_file("html/$_->[0]", $_->[1])
         for [ 'index.html', "index\n" ], [ 'error.html', "sorry\n" ], [ 'protected/index.html', "protected\n" ],
-            [ 'page.shtml', qq{<!--#include virtual="/part/one" --> <!--#include virtual="/part/two" -->\n} ];
+            map { [ "$_.shtml", qq{<!--#include virtual="/$_/one" --> <!--#include virtual="/$_/two" -->\n} ] } qw(part quiet);
     my ($before, $requests) = (scalar(() = $collector->spans), scalar(() = $collector->requests));
     $server->start;
     my @done = map { _request($kind, $_, $server, $upstreams) } @scenarios;
@@ -257,8 +257,10 @@ sub _check_received {
     for my $request (@$expected) {
         my $head = $fill->($request->{head});
         my $name = _name($head);
-        my $got = shift @{ $have{$name} };
-        $head =~ s/^$name // if $name ne 'upstream' || $head =~ /^upstream /;
+        $head =~ s/^$name //;
+        # Those of subrequests are under way at the same time.
+        my ($at) = grep { $have{$name}[$_]{line} eq $head } 0 .. $#{ $have{$name} };
+        my $got = splice @{ $have{$name} }, $at // 0, 1;
         Test::More::is($got ? $got->{line} : 'nothing', $head, "what $name got");
         next unless $got;
         _check_line($fill->($_), sub { @{ $got->{headers}{ lc $_[0] } // [] } }, $name)
