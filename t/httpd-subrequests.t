@@ -176,10 +176,10 @@ subtest 'kept at the end' => sub {
     my $up = EdgespanTest::Upstream->new;
     my $s = traced(extra => ['include'], vars => { UP => $up->address },
         files => { %SCRIPTS, 'html/page.shtml' => page(qw(/cgi/slow /up/x)) },
-        http => "OtelSampleRate 0\nOtelSampleKeep slow=200ms\nProxyPass /up/ http://%%UP%%/\n$SSI")
+        http => "OtelSampleRate 0\nOtelSampleKeep status=200\nProxyPass /up/ http://%%UP%%/\n$SSI")
         ->start;
     my $span = get($s, '/page.shtml');
-    is $span->{attrs}{'edgespan.sampling.reason'}, 'slow', 'a slow page';
+    is $span->{attrs}{'edgespan.sampling.reason'}, 'status', 'kept for its status';
     my %sub = subrequests($s, $span);
     is_deeply [ sort keys %sub ], [qw(/cgi/slow /up/x)], 'with its subrequests';
     my ($client) = $s->{collector}->spans(kind => 'CLIENT', trace_id => $span->{trace_id});
