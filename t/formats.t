@@ -47,6 +47,7 @@ otel_service_name "Grüße ☃";
 otel_resource_attr service.namespace shop;
 otel_resource_attr "quo\\"te" 'a\\b"c';
 otel_trace on;
+otel_error_events on;
 upstream second { server $dead max_fails=0; server @{[ $up->address ]} backup; }
 server {
     listen 127.0.0.1:%%PORT%%;
@@ -54,8 +55,14 @@ server {
     location /fails { proxy_pass http://@{[ $up->address ]}; }
     location /retry { proxy_pass http://second; }
     location /dead  { proxy_pass http://$dead; }
+    location /sub   { auth_request /auth; proxy_pass http://@{[ $up->address ]}; }
+    location /auth  { proxy_pass http://@{[ $up->address ]}; }
     location /odd   {
         return 200 "x";
+        otel_span_attr number 17 int;
+        otel_span_attr half 0.5 double;
+        otel_span_attr no off bool;
+        otel_span_header request user-agent;
         otel_span_name "näme \\\\ \\"☃\\"";
         otel_span_attr empty \$http_nothing;
         otel_span_attr "schlüssel 😀" "wert\n\t\\"\\\\ 😀";
@@ -80,6 +87,10 @@ sub httpd {
         OtelSpanName "näme \\\\ \\"☃\\""
         OtelSpanAttr "schlüssel 😀" "wert\t\\"\\\\ 😀"
         OtelSpanAttr error False
+        OtelSpanAttr number 17 int
+        OtelSpanAttr half 0.5 double
+        OtelSpanAttr no off bool
+        OtelSpanHeader request user-agent
     </Location>
 </VirtualHost>
 END
@@ -110,6 +121,16 @@ sub tags {
         %more };
 }
 
+# Zipkin has text only: numbers may be written in another way, arrays are JSON.
+sub from_text {
+    my ($text, $type) = @_;
+    return $text if !defined $text;
+    return 0 + $text if $type eq 'double';
+    return $text eq 'true' ? 1 : 0 if $type eq 'bool';
+    return JSON::PP->new->decode($text) if $type =~ /\[\]$/;
+    return $text;
+}
+
 sub is_common {
     my ($have, $p) = @_;
     is $have->{$_}, $p->{$_}, $_ for qw(trace_id span_id parent_span_id name kind);
@@ -133,7 +154,9 @@ my %IS = (
         my $tags = tags($p, 'service.namespace' => 'shop',
             $failed ? (error => $p->{status}{message}) : ());
         delete $tags->{error} unless $failed;
-        is_deeply $have->{attrs}, $tags, 'tags';
+        my %have = map { $_ => from_text($have->{attrs}{$_}, $p->{attr_types}{$_} // '') }
+            keys %{ $have->{attrs} };
+        is_deeply \%have, $tags, 'tags';
         my $attrs = $p->{attrs};
         is_deeply $have->{raw}{remoteEndpoint}, $p->{kind} ne 'CLIENT' ? undef : {
             serviceName => $attrs->{'server.address'},
@@ -151,9 +174,14 @@ my %IS = (
         my ($have, $p) = @_;
         is_common($have, $p);
         my $failed = $p->{status}{code} eq 'ERROR';
-        is_deeply $have->{attrs}, tags($p, 'span.kind' => lc $p->{kind},
+        # Arrays are JSON; a subrequest has no kind.
+        my @arrays = grep { $p->{attr_types}{$_} =~ /\[\]$/ } keys %{ $p->{attrs} };
+        my %have = (%{ $have->{attrs} },
+            map { $_ => JSON::PP->new->decode($have->{attrs}{$_}) } @arrays);
+        is_deeply \%have, tags($p, $p->{kind} ne 'INTERNAL' ? ('span.kind' => lc $p->{kind}) : (),
             $failed ? (error => 1) : ()), 'tags';
-        my %types = (%{ $p->{attr_types} }, $failed ? (error => 'bool') : ());
+        my %types = (%{ $p->{attr_types} }, (map { $_ => 'string' } @arrays),
+            $failed ? (error => 'bool') : ());
         is_deeply +{ map { $_ => $have->{attr_types}{$_} } keys %types }, \%types, 'their types';
         is_deeply $have->{resource}, $p->{resource}, 'process tags';
         is_deeply [ map { { %$_, time => us($_->{time}) } } @{ $have->{events} } ],
@@ -168,7 +196,7 @@ for my $kind (qw(nginx httpd)) {
     my @hosts = $kind eq 'nginx' ? 'a' : qw(a b c d);
     my $requests = 0;
     for my $round (1 .. 3) {
-        for my $path (qw(/one?q=%C3%BC&x="%22 /fails /retry /dead /odd /missing)) {
+        for my $path (qw(/one?q=%C3%BC&x="%22 /fails /retry /dead /odd /missing /sub)) {
             for my $host (@hosts) {
                 http_get($server->port, $path, host => $host, headers => [
                     [ 'User-Agent', "b\xff\xfed \xe2\x98\x83" ], [ tracestate => 'a=b,c=d' ],
@@ -178,8 +206,9 @@ for my $kind (qw(nginx httpd)) {
             }
         }
     }
-    # CLIENT spans: of /one, /fails, /retry and /dead.
-    my $expect = $requests + 3 * 4 * @hosts;
+    # CLIENT spans: of /one, /fails, /retry and /dead; in nginx a second one of /retry, and
+    # of /sub one, and one below the INTERNAL span of its subrequest.
+    my $expect = $requests + 3 * @hosts * ($kind eq 'nginx' ? 8 : 4);
     my %by;
     for my $format (sort keys %FORMAT) {
         my @spans = $c->{$format}->wait_spans($expect, 20);
@@ -196,7 +225,11 @@ for my $kind (qw(nginx httpd)) {
     is join("\n", EdgespanTest::Otlp::lint(\@reference)), '', 'the reference keeps the rules';
     ok scalar(grep { $_->{status}{code} eq 'ERROR' } @reference), 'there are errors';
     ok scalar(grep { "@{[ %{ $_->{attrs} } ]}" =~ /😀/ } @reference), 'and odd values';
+    is scalar(grep { "@{[ values %{ $_->{attr_types} } ]}" =~ /\[\]/ } @reference),
+        3 * @hosts, 'and arrays';
     ok $kind ne 'nginx' || scalar(grep { @{ $_->{events} } } @reference), 'and events';
+    ok $kind ne 'nginx' || scalar(grep { $_->{kind} eq 'INTERNAL' } @reference),
+        'and subrequests';
     for my $format (sort keys %IS) {
         subtest "$kind: $format says what http/protobuf says" => sub {
             for my $p (sort { $a->{start} <=> $b->{start} } @reference) {
