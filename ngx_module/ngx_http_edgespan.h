@@ -156,7 +156,7 @@ typedef struct {
 
     unsigned                        span:1;       /* otel_upstream_span */
     unsigned                        injected:1;
-    unsigned                        grpc:1;       /* over HTTP/2 */
+    unsigned                        http2:1;
 } ngx_http_edgespan_leg_t;
 
 

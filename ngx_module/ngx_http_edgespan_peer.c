@@ -352,7 +352,7 @@ ngx_http_edgespan_process_header(ngx_http_request_t *r)
 
     /* what an HTTP/2 connection begins with is no response */
 
-    if (rc == NGX_AGAIN && peer->leg->grpc) {
+    if (rc == NGX_AGAIN && peer->leg->http2) {
         try->first_byte = 0;
 
         peer->process_header = u->process_header;

@@ -7,6 +7,10 @@
 #include "ngx_http_edgespan.h"
 
 
+/* HTTP/2 begins with it */
+#define NGX_HTTP_EDGESPAN_PREFACE  "PRI * HTTP/2.0"
+
+
 static int ngx_libc_cdecl ngx_http_edgespan_cmp_inits(const void *one,
     const void *two);
 static ngx_int_t ngx_http_edgespan_init_peer(ngx_http_request_t *r,
@@ -116,22 +120,29 @@ static void
 ngx_http_edgespan_set_upstream(ngx_http_request_t *r,
     ngx_http_edgespan_leg_t *leg)
 {
-    u_char               *start;
+    size_t                len;
+    u_char               *start, *last;
     ngx_http_upstream_t  *u;
 
     u = r->upstream;
 
     leg->upstream = u;
     leg->schema = u->schema;
-    leg->grpc = u->schema.len > 4
-                && ngx_strncmp(u->schema.data, "grpc", 4) == 0;
     leg->uri = u->uri;
     leg->method = u->method.len ? u->method : r->method_name;
 
-    if (u->request_bufs != NULL && u->uri.len != 0) {
+    if (u->request_bufs != NULL) {
         start = u->request_bufs->buf->start;
+        last = u->request_bufs->buf->last;
 
-        if (u->uri.data > start && u->uri.data < u->request_bufs->buf->last) {
+        len = sizeof(NGX_HTTP_EDGESPAN_PREFACE) - 1;
+
+        if ((size_t) (last - start) > len
+            && ngx_memcmp(start, NGX_HTTP_EDGESPAN_PREFACE, len) == 0)
+        {
+            leg->http2 = 1;
+
+        } else if (u->uri.data > start && u->uri.data < last) {
             leg->method.data = start;
             leg->method.len = u->uri.data - start - 1;
         }
@@ -208,7 +219,7 @@ ngx_http_edgespan_init_peer(ngx_http_request_t *r,
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_edgespan_module);
 
-    if (ctx == NULL || !es_trace_recording(ctx->trace)
+    if (ctx == NULL || ctx->suppressed || !es_trace_recording(ctx->trace)
         || ngx_http_edgespan_get_leg(r, ctx) == NULL)
     {
         return NGX_OK;
