@@ -157,7 +157,7 @@ es_redaction_inherit(es_redaction_t *redaction, const es_redaction_t *outer)
 
 /* Is `key`, percent-decoded, the same as `name`? */
 static bool
-same_encoded(es_str_t key, es_str_t name)
+same_decoded(es_str_t key, es_str_t name)
 {
     for (size_t i = 0; i < name.len; i++) {
         uint8_t byte = 0;
@@ -171,20 +171,20 @@ same_encoded(es_str_t key, es_str_t name)
     return key.len == 0;
 }
 
+/* Most keys are told from a name, which is not empty, by a glance. */
 static inline bool
-same_key(es_str_t key, bool encoded, es_str_t name)
+same_key(es_str_t key, es_str_t name)
 {
-    return encoded ? same_encoded(key, name) : es_str_eq(key, name);
+    return key.len >= name.len && (key.data[0] == name.data[0] || key.data[0] == '%')
+           && same_decoded(key, name);
 }
 
 bool
 es_redaction_hides_query(const es_redaction_t *redaction, es_str_t key)
 {
-    bool encoded = key.len > 3 && es_str_find(key, '%') < key.len;
-
     if (redaction == NULL || !(redaction->given & GIVEN_QUERY)) {
         for (size_t i = 0; i < COUNT(default_query); i++) {
-            if (same_key(key, encoded, default_query[i])) {
+            if (same_key(key, default_query[i])) {
                 return true;
             }
         }
@@ -197,7 +197,7 @@ es_redaction_hides_query(const es_redaction_t *redaction, es_str_t key)
         es_str_t word = redaction->query[i];
 
         if (word.len > query_kind.prefix.len && es_str_starts(word, query_kind.prefix)
-            && same_key(key, encoded, es_str_from(word, query_kind.prefix.len))) {
+            && same_key(key, es_str_from(word, query_kind.prefix.len))) {
             return true;
         }
     }
