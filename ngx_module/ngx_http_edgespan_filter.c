@@ -237,13 +237,14 @@ ngx_http_edgespan_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
 
 /*
  * The client has its response.  As a rule the request ends here, too, unless it
- * is held: by a background subrequest, or by what is left of its own body.
+ * is held: by a background subrequest, by what is left of its own body, by a
+ * client that is to close the connection.
  */
 
 static void
 ngx_http_edgespan_sent(ngx_http_request_t *r, ngx_http_edgespan_ctx_t *ctx)
 {
-    if (r->count > 1 || r->headers_in.content_length_n > 0
+    if (r->count > 1 || !r->keepalive || r->headers_in.content_length_n > 0
         || r->headers_in.chunked)
     {
         ctx->last_byte = es_mono_ns();

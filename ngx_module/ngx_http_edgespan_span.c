@@ -132,11 +132,13 @@ ngx_http_edgespan_set_timeline(ngx_http_request_t *r,
     es_timeline_add(timeline, ES_PHASE_UPLOAD, ctx->body_wanted,
                     ctx->body_read != 0 ? ctx->body_read : end);
 
-    /* and the rest of it is read away */
+    /* the rest of it is read away, or the client is waited for to close */
 
     if (r->lingering_time != 0) {
-        es_timeline_add(timeline, ES_PHASE_UPLOAD, ctx->last_byte,
-                        http->end_mono_ns);
+        es_timeline_add(timeline,
+                        ctx->body_read != 0 ? ES_PHASE_DOWNLOAD
+                                            : ES_PHASE_UPLOAD,
+                        ctx->last_byte, http->end_mono_ns);
     }
 
     es_timeline_add(timeline, ES_PHASE_DOWNLOAD, ctx->blocked,
