@@ -28,7 +28,13 @@ sub new {
 sub kind        { return 'nginx' }
 sub stop_signal { return 'QUIT' }
 sub module_file { return module_nginx() }
-sub bad_log     { return qr/\[(?:alert|emerg|crit)\]|exited on signal/ }
+
+# Before 1.21.2 nginx does not know how OpenSSL 3 says that a client has gone.
+sub bad_log {
+    my ($self) = @_;
+    my $gone = $self->version lt v1.21.2 ? qr/SSL_read\(\) failed .*unexpected eof/ : qr/(?!)/;
+    return qr/\[(?:alert|emerg|crit)\](?!.*$gone)|exited on signal/;
+}
 
 sub system_modules {
     return (grep {-d} $ENV{EDGESPAN_NGINX_MODULES} // (),
