@@ -144,7 +144,7 @@ sub run {
     $server->{vars}{UPSTREAM_PORT} = $upstreams->{upstream}->port;
     $server->{vars}{"DEAD$_"} = '127.0.0.1:' . free_port() for 1, 2;
     $server->write_file("html/$_->[0]", $_->[1])
-        for [ 'index.html', "index\n" ], [ 'error.html', "sorry\n" ], [ 'protected/index.html', "protected\n" ],
+        for [ 'index.html', "index\n" ], [ 'error.html', "sorry\n" ], [ 'key', 'x' x 32 ], [ 'protected/index.html', "protected\n" ],
             map { [ "$_.shtml", qq{<!--#include virtual="/$_/one" --> <!--#include virtual="/$_/two" -->\n} ] } qw(part quiet);
     my ($before, $requests) = (scalar(() = $collector->spans), scalar(() = $collector->requests));
     $server->start;
