@@ -11,6 +11,7 @@ use Time::HiRes qw(sleep time);
 use EdgespanTest;
 use EdgespanTest::Http2;
 use EdgespanTest::NginxTraced;
+use EdgespanTest::Tree;
 use EdgespanTest::Upstream;
 
 my $u = EdgespanTest::Upstream->new(respond => sub {
@@ -33,8 +34,11 @@ server {
     listen 127.0.0.1:%%PORT1%% http2;
     large_client_header_buffers 2 1k;
     location / { return 200 h2; }
-    location /big { root %%PREFIX%%/html; }
+    location /big { root %%PREFIX%%/html; error_page 405 =200 /big; }
     location /proxy { proxy_pass http://%%UP%%; }
+    location /all { auth_request /check; mirror /mirrored; proxy_pass http://%%UP%%; }
+    location = /check { internal; proxy_pass http://%%UP%%; }
+    location = /mirrored { internal; proxy_pass http://%%UP%%; }
 }
 server {
     listen 127.0.0.1:%%PORT2%% ssl http2;
@@ -212,11 +216,59 @@ subtest 'idle time of the connection belongs to no stream' => sub {
     }, name => 'GET /big*', 'edgespan.reason' => 'client_closed_request';
 }
 
+# [':path', what the client does behind its header, the phase that shows it]
+for my $case ([ '/proxy/post', sub {
+        my ($sock) = @_;
+        syswrite $sock, frame(DATA => 0, 1, 'half');
+        sleep 0.4;
+        syswrite $sock, frame(DATA => 1, 1, 'half');
+    }, 'client_upload' ], [ '/big', sub {
+        my ($sock) = @_;
+        syswrite $sock, frame(DATA => 1, 1, '');
+        # Until then it has room for 64 KiB, be that in the stream or in all.
+        sleep 0.4;
+        syswrite $sock, frame(WINDOW_UPDATE => 0, $_, pack 'N', 1 << 24) for 0, 1;
+    }, 'client_download' ]) {
+    my ($path, $do, $slow) = @$case;
+    subtest "a slow client: $slow" => sub {
+        my (undef, $record) = $n->recorded(sub {
+            my $sock = h2_connect($h2);
+            syswrite $sock, frame(HEADERS => 4, 1, fields(':method' => 'POST', @get[2, 3],
+                ':path' => $path, ':authority' => 'x', 'content-type' => 'text/plain'));
+            $do->($sock);
+            h2_answers($sock, 1);
+        });
+        $count++;
+        my $attrs = $n->server_span($record)->{attrs};
+        my ($most) = sort { $attrs->{$b} <=> $attrs->{$a} } grep {/^edgespan\.time\./} keys %$attrs;
+        is $most, "edgespan.time.$slow", 'the slow one';
+        cmp_ok $attrs->{$most}, '>=', 0.3, 'as slow as it was';
+    };
+}
+
+subtest 'auth_request and mirror' => sub {
+    my (undef, $record) = $n->recorded(sub {
+        curl('--http2-prior-knowledge', "http://127.0.0.1:$h2/all") });
+    $count++;
+    my @spans = $n->trace($record);
+    my ($expected, $got) = EdgespanTest::Tree::compare(EdgespanTest::Tree::parse(<<'TREE'), \@spans, {}, sub { $_[0] });
+SERVER GET /all* 200
+  . network.protocol.version = 2
+  INTERNAL subrequest /check 200
+    CLIENT GET 200
+  CLIENT GET 200
+  INTERNAL subrequest /mirrored 200 background=1
+    CLIENT GET 200
+TREE
+    is $got, $expected, 'the spans';
+    note EdgespanTest::Tree::tree(\@spans);
+};
+
 subtest 'spans in all' => sub {
     is scalar(my @s = $n->collector->spans(kind => 'SERVER')), $count,
         'one SERVER span for each request';
     is scalar(my @r = $n->records), $count, 'as many as nginx logged';
-    is scalar(my @c = $n->collector->spans(kind => 'CLIENT')), 2,
+    is scalar(my @c = $n->collector->spans(kind => 'CLIENT')), 6,
         'CLIENT spans';
 };
 

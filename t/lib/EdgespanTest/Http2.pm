@@ -12,7 +12,7 @@ use IO::Socket::INET;
 our @EXPORT = qw(frame fields h2_connect h2_request h2_answers);
 
 my %FRAME = (DATA => 0, HEADERS => 1, RST_STREAM => 3, SETTINGS => 4,
-    CONTINUATION => 9);
+    WINDOW_UPDATE => 8, CONTINUATION => 9);
 
 my $END_STREAM = 1;
 
