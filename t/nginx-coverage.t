@@ -16,6 +16,8 @@ use EdgespanTest::Upstream;
 my $u = EdgespanTest::Upstream->new(respond => sub {
     my ($path) = $_[0] =~ m{\A\S+ (\S+)};
     return 'hang' if $path =~ /hang/;
+    return "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nok", 'close' if $path =~ /cut/;
+    return "HTTP/1.1 $1 X\r\nContent-Length: 0\r\n\r\n" if $path =~ m{/says(\d+)};
     my $to = $path =~ m{accel/(\S+)} ? "X-Accel-Redirect: $1\r\n" : '';
     return ([ delay => $path =~ /slow/ ? 0.2 : 0 ],
         "HTTP/1.1 200 OK\r\n${to}Content-Length: 3\r\n\r\nok\n");
@@ -26,6 +28,7 @@ my $n = EdgespanTest::NginxTraced->new(
     files => { 'html/file.txt' => 'x' x 1000, 'html/e/404.html' => 'lost' },
     http  => <<'CONF');
 limit_req_zone $uri zone=one:1m rate=1r/m;
+limit_conn_zone $uri zone=few:1m;
 proxy_http_version 1.1;
 upstream up { server %%UP%%; }
 server {
@@ -64,6 +67,24 @@ server {
     location = /auth { auth_request /check; }
     location = /check { internal; return 403; }
     location = /post-action { return 200; post_action /new/after; }
+    location /conn/ { limit_conn few 1; proxy_pass http://up; }
+    location /softly { limit_req zone=one; limit_req_dry_run on; limit_conn few 1;
+        limit_conn_dry_run on; alias %%PREFIX%%/html/file.txt; }
+    location /cut { proxy_pass http://up; }
+    location /says { proxy_intercept_errors on; error_page 404 = @name; error_page 500 =503 /e/404.html;
+        error_page 403 /says200; error_page 409 https://example.com/; error_page 410 /missing/y; proxy_pass http://up; }
+    location /trycode { try_files $uri =418; }
+    location /tryfile { try_files /nothing /file.txt =404; }
+    location /accelname { proxy_pass http://up/accel/@nowhere; }
+    location /recurse { error_page 404 /recurse2; alias %%PREFIX%%/html/none; }
+    location /recurse2 { alias %%PREFIX%%/html/none2; }
+    location /break { rewrite ^ /file.txt break; }
+    location /moved { rewrite ^ /new/ redirect; }
+    location /loop { rewrite ^ /loop last; }
+    location = /dir { root %%PREFIX%%/html; index file.txt; }
+    location /auto/ { proxy_pass http://up; }
+    location /outer { if ($arg_a) { set $b 1; } if ($arg_c) { proxy_pass http://up; } proxy_pass http://up; }
+    location /401 { auth_basic x; auth_basic_user_file %%PREFIX%%/html/file.txt; error_page 401 @name; }
 }
 server {
     listen 127.0.0.1:%%PORT2%%;
@@ -217,6 +238,39 @@ my @case = (
     [ 'limit_req: the rejected', get('/limited'), 'GET /limited*',
         '/limited*', 503, status_code => 'ERROR', 'error.type' => 503,
         'edgespan.reason' => 'limit_req' ],
+    [ 'limit_req and limit_conn that only look', sub { (get('/softly')->(), get('/softly')->())[1] },
+        'GET /softly*', '/softly*', 200, lines => 2, others => 1 ],
+    [ 'an upstream that stops in the middle', get('/cut'), 'GET /cut*', '/cut*', 200, clients => 1,
+        status_code => 'ERROR', 'error.type' => 'upstream_response_truncated' ],
+    [ 'error_page = @named takes its status', get('/says404'), 'GET /says*', '/says*', 200, clients => 1 ],
+    [ 'error_page =503 says so', get('/says500'), 'GET /says*', '/says*', 503, clients => 1,
+        status_code => 'ERROR', 'error.type' => 503 ],
+    [ 'error_page to another answer of the upstream', get('/says403'), 'GET /says*', '/says*', 403,
+        clients => 2 ],
+    [ 'error_page to another server', get('/says409'), 'GET /says*', '/says*', 302, clients => 1 ],
+    [ 'error_page to what is not there, either', get('/says410'), 'GET /says*', '/says*', 404, clients => 1 ],
+    [ 'error_page of a location, whose target fails', get('/recurse/x'), 'GET /recurse*', '/recurse*', 404 ],
+    [ 'error_page 401 to @named', get('/401'), 'GET /401*', '/401*', 401 ],
+    [ 'try_files to a code', get('/trycode'), 'GET /trycode*', '/trycode*', 418 ],
+    [ 'try_files to a file', get('/tryfile'), 'GET /tryfile*', '/tryfile*', 200 ],
+    [ 'X-Accel-Redirect to a name that nobody has', get('/accelname'), 'GET /accelname*', '/accelname*', 500,
+        clients => 1, status_code => 'ERROR', 'error.type' => 500 ],
+    [ 'X-Accel-Redirect to what is missing', get('/accel//internal/none'), 'GET /accel/*', '/accel/*', 404,
+        clients => 1 ],
+    [ 'an internal location from outside', get('/internal/file.txt'), 'GET /internal/*', '/internal/*', 404 ],
+    [ '"rewrite ... break"', get('/break'), 'GET /break*', '/break*', 200 ],
+    [ '"rewrite ... redirect"', get('/moved'), 'GET /moved*', '/moved*', 302 ],
+    [ 'a rewrite that never ends', get('/loop'), 'GET /loop*', '/loop*', 500, status_code => 'ERROR',
+        'error.type' => 500 ],
+    [ 'a slash is missing', get('/auto'), 'GET /auto/*', '/auto/*', 301 ],
+    [ '"if" keeps the handler of its location', get('/outer?a=1'), 'GET /outer*', '/outer*', 200, clients => 1 ],
+    [ '"if" with a handler of its own', get('/outer?c=1'), 'GET /outer*', '/outer*', 200, clients => 1 ],
+    # Later ones can be told to let it through.
+    $n->version ge v1.31.0 ? () : [ 'CONNECT', raw("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n"),
+        'CONNECT', undef, 400 ],
+    [ 'TRACE', raw("TRACE / HTTP/1.1\r\n$CLOSE"), 'TRACE', undef, 405 ],
+    [ 'a transfer coding that nginx does not know', raw("POST / HTTP/1.1\r\nTransfer-Encoding: x\r\n$CLOSE"),
+        'POST', undef, 501, status_code => 'ERROR', 'error.type' => 501 ],
     [ 'deny', get('/denied'), 'GET /denied*', '/denied*', 403 ],
     [ 'an upstream that refuses (502)', get('/down'), 'GET /down*', '/down*', 502, clients => 1,
         status_code => 'ERROR', 'error.type' => 502 ],
@@ -262,6 +316,7 @@ for my $case (@case) {
     my ($what, $do, $name, $route, $status, %attr) = @$case;
     my $clients = delete $attr{clients} // 0;
     my $internals = delete $attr{internals} // 0;
+    $want_kind{SERVER} += delete $attr{others} // 0;
     my $code = delete $attr{status_code} // 'UNSET';
     my (undef, @lines) = $n->recorded($do, delete $attr{lines});
     my $record = $lines[-1];
@@ -282,6 +337,8 @@ for my $case (@case) {
         $attr{'http.response.status_code'} = $status;
         $attr{$_} //= undef for qw(edgespan.reason error.type);
         is $s->{attrs}{$_}, $attr{$_}, $_ for sort keys %attr;
+        note sprintf '%-50s %-16s %s', $what, $s->{attrs}{'http.route'} // '-',
+            $s->{attrs}{'http.response.status_code'} // '-';
         push @apart, apart($s, $record);
         cmp_ok abs($apart[-1]), '<', 20, "duration: $apart[-1] ms more than "
             . "\$request_time $record->{time} s";
@@ -357,6 +414,36 @@ subtest 'pipelined requests are a span each' => sub {
     $want_kind{SERVER} += 3;
     is join(' ', map { $n->server_span($_)->{attrs}{'url.path'} } @records),
         '/new/1 /old/2 /new/3', 'in order';
+};
+
+subtest 'limit_conn: who came too much' => sub {
+    my $before = $u->requests;
+    my (undef, @records) = $n->recorded(sub {
+        my $sock = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port) or die;
+        print {$sock} "GET /conn/hang HTTP/1.1\r\n$CLOSE"; $sock->flush;
+        $u->wait_requests($before + 1);
+        is get('/conn/hang')->()->{status}, 503, 'rejected';
+        close $sock;
+    }, 2);
+    $want_kind{SERVER} += 2;
+    $want_kind{CLIENT}++;
+    my ($rejected, $first) = map { $n->server_span($_)->{attrs} } @records;
+    is $rejected->{'http.response.status_code'}, 503, 'status';
+    is $rejected->{'edgespan.reason'}, 'limit_conn', 'reason';
+    is $first->{'edgespan.reason'}, 'client_closed_request', 'the other was not';
+};
+
+subtest 'pipelined requests do not overlap, and have parents of their own' => sub {
+    my @parent = map { sprintf '00-%032x-%016x-01', $_, $_ } 1, 2;
+    my (undef, @records) = $n->recorded(raw(join '', map {"GET /slow HTTP/1.1\r\n$_"}
+        "${H}traceparent: $parent[0]\r\n\r\n", "traceparent: $parent[1]\r\n$H\r\n", $CLOSE), 3);
+    $want_kind{SERVER} += 3;
+    $want_kind{CLIENT} += 3;
+    my @spans = map { $n->server_span($_) } @records;
+    is $spans[$_]{parent_span_id}, sprintf('%016x', $_ + 1), 'its own parent' for 0, 1;
+    is $spans[2]{parent_span_id}, '', 'none';
+    # nginx counts from whole milliseconds.
+    cmp_ok $spans[ $_ - 1 ]{end}, '<=', $spans[$_]{start} + 1e6, 'one after the other' for 1, 2;
 };
 
 subtest 'a unix socket' => sub {
