@@ -96,6 +96,11 @@ subtest 'MISS, HIT' => sub {
     is $r->{server}{attrs}{$_}, undef, "no $_"
         for map {"edgespan.time.upstream_$_"} qw(connect first_byte body);
     is scalar(my @all = $http->requests), $before, 'nothing came';
+
+    $r = request('/long/head', 2, method => 'HEAD');
+    is $r->{client}{attrs}{'http.request.method'}, 'GET',
+        'HEAD becomes GET for the cache';
+    is $r->{server}{attrs}{'http.request.method'}, 'HEAD', 'not in SERVER';
 };
 
 subtest 'BYPASS, and no cache at all' => sub {

@@ -1,53 +1,71 @@
-# Requests that go more than one way to an upstream: redirects, caches,
-# subrequests. Each way ("leg") is a CLIENT span of its own, and no upstream may
-# see a parent that nobody exports.
+# Requests that go more than one way to an upstream: redirects and error pages,
+# also within subrequests. Each way ("leg") has CLIENT spans of its own, and no
+# upstream may see a parent that nobody exports.
 
 use strict;
 use warnings;
 
+use IO::Socket::INET;
+use POSIX ();
 use Test::More;
-use Time::HiRes qw(sleep time);
 
 use EdgespanTest;
 use EdgespanTest::NginxTraced;
 use EdgespanTest::Upstream;
 
-my $body = join '', map { $_ % 10 } 1 .. 250;
-
 sub respond {
     my ($bytes) = @_;
     my ($method, $path) = $bytes =~ m{\A(\S+) (\S+)};
     return [ delay => $path =~ /slow/ ? 0.1 : 0 ], 'reset'
-        if $path =~ m{/reset} || -e "$main::dir/down";
-    my @head = $path =~ m{/to(/\S+)} ? "X-Accel-Redirect: $1" : ();
-    my $text = $method eq 'HEAD' ? '' : 'ok';
-    my $status = '200 OK';
-    if ($path =~ m{/slice} && $bytes =~ /^Range: bytes=(\d+)-(\d+)/mi) {
-        my ($from, $to) = ($1, $2 < 249 ? $2 : 249);
-        push @head, "Content-Range: bytes $from-$to/250", 'ETag: "x"';
-        ($status, $text) = ('206 Partial', substr $body, $from, $to - $from + 1);
-    }
-    if ($path =~ m{/revalidate}) {
-        push @head, 'ETag: "r"';
-        ($status, $text) = ('304 Not Modified', '')
-            if $bytes =~ /^If-None-Match:/mi;
-    }
+        if $path =~ m{/reset};
+    my ($included) = $path =~ m{^/page(/\S+)};
+    my @head = !$included && $path =~ m{/to(/\S+)} ? "X-Accel-Redirect: $1" : ();
+    my $text = $method eq 'HEAD' ? ''
+        : $included ? qq{<!--# include virtual="$included" -->} : 'ok';
     push @head, 'Content-Length: ' . ($method eq 'HEAD' ? 2 : length $text);
     return [ delay => $path =~ /slow/ ? 0.1 : 0 ],
-        join("\r\n", "HTTP/1.1 $status", @head, '', $text);
+        join("\r\n", 'HTTP/1.1 200 OK', @head, '', $text);
 }
 
-our $dir = tmpdir();
 my %u = map { $_ => EdgespanTest::Upstream->new(respond => \&respond) } 1 .. 4;
 
+my $broken = EdgespanTest::Upstream->new(respond => sub { 'reset' });
+
+# A name server: "two.test" has two addresses, on one of which nobody listens;
+# other names do not exist.
+my $dns = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Proto => 'udp') or die $!;
+my $dns_pid = fork // die "fork: $!";
+if (!$dns_pid) {
+    while (defined $dns->recv(my $query, 512)) {
+        my @addresses = $query =~ /\x03two\x04test\0/ ? ("\x7f\0\0\x02", "\x7f\0\0\x01") : ();
+        $dns->send(substr($query, 0, 2) . pack('n5', @addresses ? 0x8180 : 0x8183,
+            1, scalar @addresses, 0, 0) . substr($query, 12) . join '',
+            map { pack('n3Nn', 0xc00c, 1, 1, 60, 4) . $_ } @addresses);
+    }
+    POSIX::_exit(0);
+}
+END { if ($dns_pid) { local $?; kill KILL => $dns_pid; waitpid $dns_pid, 0 } }
+
 my $n = EdgespanTest::NginxTraced->new(
-    vars => { map {("UP$_" => $u{$_}->address)} 1 .. 4 },
+    vars => { (map {("UP$_" => $u{$_}->address)} 1 .. 4),
+        BROKEN => $broken->address, DNS => $dns->sockport },
     files => { 'html/f/page' => 'file' },
     http => <<'CONF');
-proxy_cache_path %%PREFIX%%/tmp/cache keys_zone=c:1m;
 proxy_http_version 1.1;
 log_format ids '$request_uri $otel_upstream_span_id';
 access_log %%PREFIX%%/ids.log ids;
+upstream twice { server %%BROKEN%% max_fails=0; server %%UP1%% backup; }
+upstream again { server %%BROKEN%% max_fails=0; server %%UP2%% backup; }
+# nothing else names these two, so nginx knows no upstream{} of them
+map $uri $run1 { default %%UP3%%; }
+map $uri $run2 { default %%UP4%%; }
+resolver 127.0.0.1:%%DNS%% ipv6=off;
+server {
+    listen 127.0.0.1:%%PORT2%%;
+    otel_trace off;
+    access_log off;
+    location / { return 200 "$http_traceparent"; }
+}
 server {
     listen 127.0.0.1:%%PORT1%%;
     location / { proxy_pass http://%%UP1%%; }
@@ -59,20 +77,18 @@ server {
     location /errors/ { error_page 502 /second/error; proxy_pass http://%%UP1%%/reset/; }
     location @other { proxy_pass http://%%UP2%%; }
     location /try/ { try_files $uri /second/x; }
-    # nothing else names these two, so nginx knows no upstream{} of them
     location /runtime/ { set $to %%UP3%%; error_page 502 = @runtime; proxy_pass http://$to/reset/; }
     location @runtime { set $to %%UP4%%; proxy_pass http://$to; }
     location /read/ { otel_trace_context extract; set $to %%UP3%%; proxy_pass http://$to; }
-    location /cache/ { proxy_cache c; proxy_cache_valid 1m; proxy_pass http://%%UP1%%; }
-    location /revalidate/ { proxy_cache c; proxy_cache_revalidate on;
-        proxy_cache_valid 1s; proxy_pass http://%%UP1%%; }
-    location /stale/ { proxy_cache c; proxy_cache_valid 1s;
-        proxy_cache_use_stale error updating; proxy_pass http://%%UP1%%; }
-    location /update/ { proxy_cache c; proxy_cache_valid 1s;
-        proxy_cache_use_stale updating; proxy_cache_background_update on;
-        proxy_pass http://%%UP1%%; }
-    location /slice/ { slice 100; proxy_set_header Range $slice_range;
-        proxy_pass http://%%UP1%%; }
+    location /twice/ { proxy_pass http://twice; }
+    location /again/ { internal; proxy_pass http://again; }
+    location /run1/ { proxy_pass http://$run1; }
+    location /run2/ { internal; proxy_pass http://$run2; }
+    location /read1/ { otel_trace_context extract; proxy_pass http://$run1; }
+    location /read2/ { internal; otel_trace_context extract; proxy_pass http://$run2; }
+    location /page/ { ssi on; ssi_types *; proxy_pass http://%%UP1%%; }
+    location /ignore/ { otel_trace_context ignore; proxy_pass http://%%UP2%%; }
+    location /named/ { proxy_pass http://$arg_name:%%PORT2%%/; proxy_connect_timeout 5s; }
 }
 CONF
 $n->start;
@@ -84,7 +100,7 @@ my %seen = map { $_ => 0 } keys %u;
 sub request {
     my ($path, $spans, %opt) = @_;
     my ($answer, $record) = $n->recorded(sub { http_get($port, $path, %opt) });
-    my @spans = eval { $n->trace($record, $spans, 2) };
+    my @spans = eval { $n->trace($record, $spans, 10) };
     @spans = $n->collector->spans(trace_id => $record->{trace}) unless @spans;
     my @came;
     for my $i (sort keys %u) {
@@ -96,10 +112,11 @@ sub request {
     my @client = sort { $a->{start} <=> $b->{start} }
         grep { $_->{kind} eq 'CLIENT' } @spans;
     is @spans, $spans, "$path: $spans spans" or diag explain \@spans;
-    return ({ came => \@came, server => $server, client => \@client,
-        record => $record, answer => $answer }) if $opt{background};
+    my ($internal) = grep { $_->{kind} eq 'INTERNAL' } @spans;
     for my $client (@client) {
-        is $client->{parent_span_id}, $server->{span_id}, 'below SERVER';
+        my $inner = $internal && $client->{start} >= $internal->{start};
+        is $client->{parent_span_id},
+            ($inner ? $internal : $server)->{span_id}, 'below the right one';
         cmp_ok $client->{start}, '>=', $server->{start}, 'begins later';
         cmp_ok $client->{end}, '<=', $server->{end}, 'ends earlier';
     }
@@ -200,8 +217,64 @@ subtest 'the same with run-time resolution: nginx\'s own times' => sub {
     same_ids($r);
     is_deeply [ map { $_->{attrs}{'network.peer.port'} } @{ $r->{client} } ],
         [ map { $u{$_}->port } 3, 4 ], 'peers, in order';
-    cmp_ok $r->{client}[0]{end}, '<=', $r->{client}[1]{start} + 2e6,
+    cmp_ok $r->{client}[0]{end}, '<=', $r->{client}[1]{start},
         'one after the other';
+    is_deeply [ map { $_->{attrs}{'http.request.resend_count'} }
+        @{ $r->{client} } ], [ undef, undef ], 'no resends';
+};
+
+subtest 'retries in both of two legs: the count begins anew' => sub {
+    my $before = $broken->requests;
+    my $r = request('/twice/to/again/x', 5);
+    push @{ $r->{came} }, ($broken->requests)[ $before, $before + 1 ];
+    same_ids($r);
+    is_deeply [ map { $_->{attrs}{'http.request.resend_count'} }
+        @{ $r->{client} } ], [ undef, 1, undef, 1 ], 'resend_count';
+    is_deeply [ map { $_->{attrs}{'network.peer.port'} } @{ $r->{client} } ],
+        [ map { $_->port } $broken, $u{1}, $broken, $u{2} ], 'peers';
+};
+
+for my $how ('run', 'read') {
+    subtest "X-Accel-Redirect between upstreams resolved at run time: $how" => sub {
+        my $r = request("/${how}1/to/${how}2/slow", 3);
+        same_ids($r) if $how eq 'run';
+        is_deeply urls($r), [ 'http://' . $u{3}->address . "/${how}1/to/${how}2/slow",
+            'http://' . $u{4}->address . "/${how}2/slow" ], 'each its own url.full';
+        my ($one, $two) = @{ $r->{client} };
+        cmp_ok $one->{end}, '<=', $two->{start}, 'one after the other';
+        cmp_ok $two->{end} - $two->{start}, '>=', 0.09e9, 'the slow one';
+    };
+}
+
+subtest 'legs within a subrequest' => sub {
+    my $r = request('/page/to/second/x', 5);
+    is $r->{answer}{body}, 'ok', 'included';
+    same_ids($r);
+    is_deeply urls($r), [ url(1, '/page/to/second/x'), url(1, '/to/second/x'),
+        url(2, '/two/x') ], 'url.full';
+};
+
+subtest 'a subrequest that injects nothing does not send its parent\'s id' => sub {
+    my $r = request('/page/ignore/x', 4);
+    same_ids($r);
+};
+
+subtest 'a name that is resolved at run time' => sub {
+    my ($answer, $record) = $n->recorded(
+        sub { http_get($port, '/named/x?name=two.test') });
+    my ($client) = grep { $_->{kind} eq 'CLIENT' } $n->trace($record, 2);
+    is +(split /-/, $answer->{body})[2], $client->{span_id}, 'its id came';
+    is $client->{attrs}{'server.address'}, 'two.test', 'server.address';
+    is $client->{attrs}{'network.peer.address'}, '127.0.0.1', 'peer';
+    # nginx begins with either of the two.
+    my @tries = map { $_->{attrs}{'error.type'} } @{ $client->{events} };
+    is_deeply \@tries, @tries ? [ 'connection_failed', undef ] : [],
+        'the tries share a span';
+
+    (undef, $record) = $n->recorded(
+        sub { http_get($port, '/named/x?name=no.test') });
+    $n->server_span($record);
+    is scalar(my @all = $n->trace($record)), 1, 'no such name: nobody was tried';
 };
 
 subtest 'try_files' => sub {
@@ -218,45 +291,6 @@ subtest '$otel_upstream_span_id in the access log is the id of the span' => sub 
     $r = request('/read/x', 2);
     is $logged->('/read/x'), $r->{client}[0]{span_id},
         'resolved at run time, nothing injected';
-};
-
-subtest 'cache' => sub {
-    my $r = request('/cache/x', 2);
-    is $r->{record}{cache}, 'MISS', 'MISS';
-    same_ids($r);
-    $r = request('/cache/x', 1);
-    is $r->{record}{cache}, 'HIT', 'HIT';
-    is @{ $r->{came} }, 0, 'nothing came';
-    $r = request('/cache/head', 2, method => 'HEAD');
-    like $r->{came}[0], qr/^GET /, 'HEAD becomes GET for the cache';
-    is $r->{client}[0]{attrs}{'http.request.method'}, 'GET', 'in CLIENT too';
-    is $r->{server}{attrs}{'http.request.method'}, 'HEAD', 'not in SERVER';
-};
-
-subtest 'cache: REVALIDATED, STALE, background update' => sub {
-    request("/$_/x", 2) for qw(revalidate stale update);
-    # The cache counts whole seconds.
-    my $from = time;
-    wait_for(sub { time > $from + 2.1 }, 5, 'the cache to be stale');
-    my $r = request('/revalidate/x', 2);
-    is $r->{record}{cache}, 'REVALIDATED', 'REVALIDATED';
-    same_ids($r);
-    is $r->{client}[0]{attrs}{'http.response.status_code'}, 304,
-        'the upstream said 304';
-    is $r->{client}[0]{status}{code}, 'UNSET', 'no error';
-    is $r->{server}{attrs}{'http.response.status_code'}, 200, 'the client 200';
-
-    open my $fh, '>', "$dir/down" or die;
-    $r = request('/stale/x', 2);
-    unlink "$dir/down";
-    is $r->{record}{cache}, 'STALE', 'STALE';
-    is $r->{client}[0]{status}{code}, 'ERROR', 'CLIENT: error';
-    is $r->{server}{status}{code}, 'UNSET', 'SERVER: none';
-
-    $r = request('/update/x', 3, background => 1);
-    is $r->{record}{cache}, 'STALE', 'served stale';
-    push @{ $r->{came} }, ($u{1}->requests)[-1] unless @{ $r->{came} };
-    same_ids($r);
 };
 
 $n->lint;
