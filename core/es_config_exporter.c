@@ -86,8 +86,17 @@ add_endpoint(es_exporter_config_t *exporter, const es_option_t *option, es_str_t
     if (exporter->targets_count == ES_ENDPOINTS_MAX) {
         return es_fail(error, "more than %d endpoints in one exporter", ES_ENDPOINTS_MAX);
     }
-    if (!set_string(&exporter->targets[exporter->targets_count].endpoint, option, value, error)) {
+    char **endpoint = &exporter->targets[exporter->targets_count].endpoint;
+
+    if (!set_string(endpoint, option, value, error)) {
         return false;
+    }
+
+    /* A scheme is the same in any case (RFC 3986, section 3.1). */
+    if (strstr(*endpoint, "://") != NULL) {
+        for (char *c = *endpoint; *c != ':'; c++) {
+            *c = *c >= 'A' && *c <= 'Z' ? (char) (*c | 0x20) : *c;
+        }
     }
     exporter->targets_count++;
     return true;

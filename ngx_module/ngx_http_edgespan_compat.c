@@ -35,8 +35,9 @@ ngx_http_edgespan_compat(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
 
 /*
- * As if http{} said it: the context of callers is left alone, their decision
- * does not count, and there are no spans but those of requests.
+ * As if http{} said it: spans have the names of locations, the context of
+ * callers is left alone, their decision does not count, and there are no spans
+ * but those of requests.
  */
 
 ngx_int_t
@@ -47,7 +48,16 @@ ngx_http_edgespan_init_compat(ngx_conf_t *cf,
     es_error_t                     error;
     ngx_http_edgespan_loc_conf_t  *lcf;
 
+    static ngx_str_t  name = ngx_string("$otel_location");
+
     lcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_edgespan_module);
+
+    if (lcf->span_name == NULL) {
+        lcf->span_name = ngx_http_edgespan_compile(cf, &name);
+        if (lcf->span_name == NULL) {
+            return NGX_ERROR;
+        }
+    }
 
     ngx_conf_init_uint_value(lcf->context, ES_CONTEXT_IGNORE);
     ngx_conf_init_value(lcf->upstream_span, 0);

@@ -155,9 +155,7 @@ static void
 ngx_http_edgespan_set_names(ngx_http_request_t *r,
     ngx_http_edgespan_ctx_t *ctx, es_http_t *http)
 {
-    ngx_http_core_loc_conf_t       *clcf;
-    ngx_http_edgespan_loc_conf_t   *lcf;
-    ngx_http_edgespan_main_conf_t  *mcf;
+    ngx_http_edgespan_loc_conf_t  *lcf;
 
     if (ctx->route_value != NULL) {
         (void) ngx_http_edgespan_complex(r, ctx->route_value, &http->route);
@@ -171,14 +169,6 @@ ngx_http_edgespan_set_names(ngx_http_request_t *r,
 
     if (lcf->span_name != NULL) {
         (void) ngx_http_edgespan_complex(r, lcf->span_name, &http->name);
-        return;
-    }
-
-    mcf = ngx_http_get_module_main_conf(r, ngx_http_edgespan_module);
-
-    if (mcf->compat) {
-        clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
-        http->name = ngx_http_edgespan_str(&clcf->name);
     }
 }
 

@@ -29,6 +29,8 @@ static ngx_int_t ngx_http_edgespan_decision_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_edgespan_url_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_edgespan_location_variable(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_edgespan_baggage_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 
@@ -63,6 +65,9 @@ static ngx_http_variable_t  ngx_http_edgespan_vars[] = {
       0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
     { ngx_string("otel_trace_url"), NULL, ngx_http_edgespan_url_variable,
+      0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("otel_location"), NULL, ngx_http_edgespan_location_variable,
       0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
     { ngx_string(NGX_HTTP_EDGESPAN_BAGGAGE), NULL,
@@ -255,6 +260,26 @@ ngx_http_edgespan_url_variable(ngx_http_request_t *r,
     v->not_found = 0;
     v->len = url.len;
     v->data = (u_char *) url.data;
+
+    return NGX_OK;
+}
+
+
+/* what ngx_otel_module calls its spans */
+
+static ngx_int_t
+ngx_http_edgespan_location_variable(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    ngx_http_core_loc_conf_t  *clcf;
+
+    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+
+    v->valid = 1;
+    v->no_cacheable = 0;
+    v->not_found = 0;
+    v->len = clcf->name.len;
+    v->data = clcf->name.data;
 
     return NGX_OK;
 }

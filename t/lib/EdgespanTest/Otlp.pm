@@ -448,8 +448,10 @@ sub _lint_ours {
     my ($who, $s) = @_;
     my ($status, $attrs) = ($s->{status}{code}, $s->{attrs});
     my @bad;
+    # otel_compat: the module that it means has no error.type.
+    my $before = exists $attrs->{'http.method'} && !exists $attrs->{'error.type'};
     push @bad, "$who: status $status, error.type " . ($attrs->{'error.type'} // 'absent')
-        if $status eq 'ERROR' xor defined $attrs->{'error.type'};
+        if ($status eq 'ERROR' xor defined $attrs->{'error.type'}) && !$before;
     my @times = grep {/^edgespan\.time\./} sort keys %$attrs or return @bad;
     push @bad, map {"$who: $_ is $attrs->{$_}"} grep { $attrs->{$_} <= 0 } @times;
     # What a request waited for makes up its time.
