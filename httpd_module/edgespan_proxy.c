@@ -289,6 +289,7 @@ response_filter(ap_filter_t *filter, apr_bucket_brigade *brigade)
             upstream->request->unanswered = 1;
         } else if (APR_BUCKET_IS_EOS(bucket)) {
             upstream->complete_mono_ns = es_mono_ns();
+            edgespan_see_trailers(upstream->r, upstream->request);
         }
     }
     see_first_byte(upstream);

@@ -83,18 +83,32 @@ is_grpc(const request_rec *r)
            && strchr("+; \t", type[sizeof(grpc) - 1]) != NULL;
 }
 
+/* A trailer, or in the header of a response that has nothing else. */
+static const char *
+grpc_status(const request_rec *r)
+{
+    const char *status = apr_table_get(r->trailers_out, "grpc-status");
+
+    return status != NULL ? status : apr_table_get(r->headers_out, "grpc-status");
+}
+
+void
+edgespan_see_trailers(const request_rec *r, edgespan_request_t *request)
+{
+    if (is_grpc(r)) {
+        request->grpc_status = grpc_status(r);
+    }
+}
+
 void
 edgespan_set_rpc(const request_rec *r, const request_rec *last, es_http_t *http)
 {
-    const apr_table_t *const places[] = {last->trailers_out, last->headers_out,
-                                         last->err_headers_out};
+    const edgespan_request_t *request = edgespan_request_of(last);
 
-    if (!is_grpc(r)) {
-        return;
-    }
-    http->grpc = true;
-    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]) && http->grpc_status.len == 0; i++) {
-        http->grpc_status = es_cstr(apr_table_get(places[i], "grpc-status"));
+    if (is_grpc(r)) {
+        http->grpc = true;
+        http->grpc_status =
+            es_cstr(request->grpc_status != NULL ? request->grpc_status : grpc_status(last));
     }
 }
 

@@ -166,7 +166,8 @@ typedef struct {
     unsigned int truncated : 1;  /* the upstream ended before its response */
     unsigned int unanswered : 1; /* httpd closed the connection instead of a response */
 
-    unsigned tunnel_status; /* of an upgrade that httpd knows nothing of; 0: none */
+    const char *grpc_status; /* that its upstream sent; NULL: none */
+    unsigned tunnel_status;  /* of an upgrade that httpd knows nothing of; 0: none */
 
     /* Of the request as the client sent it. */
     const edgespan_dir_conf_t *asked; /* its place, which mod_dir may change into that of the
@@ -325,6 +326,9 @@ void edgespan_end_span(request_rec *r, const es_http_t *http);
 
 /* What mod_cache did, of `r` or where it was redirected to. Empty: it did nothing. */
 es_str_t edgespan_cache_status(const request_rec *r);
+
+/* All of an upstream's response is there. mod_http2 clears its trailers when they are sent. */
+void edgespan_see_trailers(const request_rec *r, edgespan_request_t *request);
 
 /* If it is gRPC; `last` has the response. */
 void edgespan_set_rpc(const request_rec *r, const request_rec *last, es_http_t *http);
