@@ -304,29 +304,6 @@ END
     $s->finish;
 };
 
-subtest 'tunnels' => sub {
-    my $up = EdgespanTest::Upstream->new(respond => sub {
-        ("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nhello", 'close');
-    });
-    my $s = traced(vars => { UP => $up->address },
-        http => 'ProxyPass /ws http://%%UP%%/ws upgrade=websocket')->start;
-    my $span = get($s, '/ws', headers => [ [ Upgrade => 'websocket' ], [ Connection => 'Upgrade' ] ]);
-    is $span->{attrs}{'http.response.status_code'}, 101, 'WebSocket: 101';
-    is $span->{status}{code}, 'UNSET', 'no error';
-    is client($s, $span)->{attrs}{'http.response.status_code'}, 101, 'CLIENT: 101';
-    $s->finish;
-
-    $s = traced(extra => ['proxy_connect'], vars => { TO => $up->port },
-        http => "ProxyRequests On\nAllowCONNECT %%TO%%")->start;
-    my $to = '127.0.0.1:' . $up->port;
-    $span = raw($s, "CONNECT $to HTTP/1.1\r\nHost: $to\r\n\r\n", until => qr/\r\n\r\n/);
-    is $span->{response}{status}, 200, 'connected';
-    is $span->{attrs}{'http.request.method'}, 'CONNECT', 'CONNECT';
-    is $span->{attrs}{'url.path'}, undef, 'has no path';
-    is client($s, $span)->{attrs}{'network.peer.port'}, $up->port, 'CLIENT: peer';
-    $s->finish;
-};
-
 subtest 'HTTP/2 to the upstream' => sub {
     my $back = traced(http2 => 1, http => 'OtelServiceName back')->start;
     my $s = traced(extra => ['proxy_http2'], vars => { BACK => '127.0.0.1:' . $back->port },
