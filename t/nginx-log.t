@@ -111,7 +111,7 @@ sub correlated {
 my $port = $n->port(1);
 correlated('a file that is not there', qr/^(?:.*: \*\d+ )?open\(\) "\S+\/none\/a" failed \(2: No such file or directory\)/,
     sub { http_get($port, '/none/a') });
-correlated('an upstream that refuses', qr/connect\(\) failed \(111: Connection refused\) while connecting to upstream/,
+correlated('an upstream that refuses', qr/connect\(\) failed \(111: [\w ]+\) while connecting to upstream/,
     sub { http_get($port, '/refused') });
 http_get($port, '/limited');
 correlated('limit_req', qr/limiting requests, excess: \S+ by zone "one"/,
