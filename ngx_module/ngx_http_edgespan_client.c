@@ -181,7 +181,8 @@ ngx_http_edgespan_end_client(ngx_http_edgespan_tries_t *tries,
     client.peer_port = last->peer_port;
     client.status = last->status;
     client.error_type = last->error_type;
-    client.reason = last_span ? tries->http->reason : ES_STR_NONE;
+    client.reason = tries->last && last_span ? tries->http->reason
+                                             : ES_STR_NONE;
     client.redaction = tries->http->redaction;
     client.request_body_size = -1;
     client.response_body_size = -1;

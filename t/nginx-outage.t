@@ -66,10 +66,11 @@ sub accounted {
     return ($made, $received, $dropped);
 }
 
-my %median;
+# Who waited for a collector would wait for longer than $PATIENCE.
+my $PATIENCE = 2;
 subtest 'latency: no collector mode is felt by a request' => sub {
     my $c = EdgespanTest::Collector->new;
-    my $n = server(collector => $c, exporter => 'timeout 500ms;');
+    my $n = server(collector => $c, exporter => 'timeout 5s;');
     latencies($n, 200);
     for my $mode (qw(ok hang reset blackhole status:503 refused)) {
         if ($mode eq 'refused') { $c->stop } else { $c->mode($mode) }
@@ -77,11 +78,9 @@ subtest 'latency: no collector mode is felt by a request' => sub {
         latencies($n, 20);
         sleep 0.1;
         my @took = latencies($n, 600);
-        $median{$mode} = $took[300];
-        cmp_ok $median{$mode}, '<', 2 * $median{ok} + 0.0002,
-            sprintf '%s: median %.0f us', $mode, 1e6 * $median{$mode};
-        cmp_ok $took[-1], '<', 0.2, sprintf 'the slowest %.1f ms',
-            1e3 * $took[-1];
+        cmp_ok $took[-1], '<', $PATIENCE, sprintf
+            '%s: median %.0f us, the slowest %.1f ms', $mode,
+            1e6 * $took[300], 1e3 * $took[-1];
     }
     $n->stop('TERM');
     accounted($n);
@@ -131,7 +130,7 @@ subtest 'TERM and QUIT with a full queue and no collector' => sub {
         my $n = server(collector => $c, exporter => 'queue_size 1m;');
         $c->stop;
         burst($n, 8000);
-        cmp_ok $n->stop($signal), '<', 1.5, "$signal: in time";
+        cmp_ok $n->stop($signal), '<', 10, "$signal: in time";
         accounted($n);
         is_deeply [ sort keys %{ dropped($n) } ],
             [ 'not delivered before the shutdown timeout', 'queue full' ],
@@ -228,10 +227,10 @@ SKIP: {
                 # The query shows that the exporter is in the look-up now.
                 my @asked = IO::Select->new($dns)->can_read(5);
                 is @asked, 1, 'asked for the name';
-                cmp_ok $took[150], '<', 2 * ($median{ok} // 0.0005) + 0.0002,
-                    'no request waits';
                 push @took, latencies($n, 100);
-                cmp_ok $n->stop($signal), '<', 1.5, 'in time';
+                is scalar(grep { $_ >= $PATIENCE } @took), 0,
+                    'no request waits';
+                cmp_ok $n->stop($signal), '<', 10, 'in time';
                 my $made = () = $n->logged_ids;
                 is dropped($n)->{'not delivered before the shutdown timeout'},
                     $made, 'all counted';
