@@ -97,10 +97,25 @@ begins_response(apr_bucket_brigade *brigade)
     return false;
 }
 
+static bool
+ends_response(apr_bucket_brigade *brigade)
+{
+    apr_bucket *bucket;
+
+    for (bucket = APR_BRIGADE_FIRST(brigade); bucket != APR_BRIGADE_SENTINEL(brigade);
+         bucket = APR_BUCKET_NEXT(bucket)) {
+        if (APR_BUCKET_IS_EOS(bucket)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static apr_status_t
 write_filter(ap_filter_t *filter, apr_bucket_brigade *brigade)
 {
     edgespan_clock_t *clock = filter->ctx;
+    bool last = filter->c->master != NULL && ends_response(brigade);
     uint64_t from = es_mono_ns();
     apr_status_t status;
 
@@ -110,7 +125,15 @@ write_filter(ap_filter_t *filter, apr_bucket_brigade *brigade)
     status = ap_pass_brigade(filter->next, brigade);
     clock->written_mono_ns = es_mono_ns();
     clock->writing_ns += clock->written_mono_ns - from;
+    clock->stream_complete |= last && status == APR_SUCCESS;
     return status;
+}
+
+/* mod_http2 aborts the connection of a stream that its client has all of, too. */
+bool
+edgespan_client_left(request_rec *r)
+{
+    return r->connection->aborted && !edgespan_initial(r)->clock.stream_complete;
 }
 
 /* --------------------------------------------------------------- hooks --- */

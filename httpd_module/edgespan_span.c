@@ -237,7 +237,7 @@ header_was_sent(const request_rec *r)
 /* Status, size, and how it ended. What was never sent is no status. A response
  * that was cut short is an error although it said 200, unless the client left. */
 static void
-set_result(const request_rec *last, es_http_t *http)
+set_result(request_rec *last, es_http_t *http)
 {
     const edgespan_request_t *request = edgespan_request_of(last);
 
@@ -248,7 +248,7 @@ set_result(const request_rec *last, es_http_t *http)
             last->header_only || AP_STATUS_IS_HEADER_ONLY(last->status) ? 0 : last->bytes_sent;
     }
 
-    if (last->connection->aborted) {
+    if (edgespan_client_left(last)) {
         http->reason = ES_REASON_CLIENT_CLOSED;
     } else if (request->unanswered) {
         http->error_type = ES_ERROR_NO_RESPONSE;

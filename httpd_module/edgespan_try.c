@@ -187,7 +187,7 @@ set_result(edgespan_upstream_t *upstream, int status)
 {
     const edgespan_request_t *request = upstream->request;
     es_http_try_t *try = &upstream->http_try;
-    const request_rec *r = upstream->r;
+    request_rec *r = upstream->r;
     bool overridden = is_overridden(upstream, status);
 
     if (request->unanswered) {
@@ -199,10 +199,10 @@ set_result(edgespan_upstream_t *upstream, int status)
                           : upstream->status != 0  ? upstream->status
                                                    : (unsigned) r->status;
         }
-        if (request->truncated && !r->connection->aborted) {
+        if (request->truncated && !edgespan_client_left(r)) {
             try->error_type = ES_ERROR_TRUNCATED;
         }
-    } else if (r->connection->aborted) {
+    } else if (edgespan_client_left(r)) {
         return; /* the client left before there was an answer */
     } else if (status == HTTP_GATEWAY_TIME_OUT
                || apr_table_get(r->notes, "proxy_timedout") != NULL) {
@@ -271,7 +271,7 @@ end_client_span(edgespan_upstream_t *upstream, uint64_t upgraded)
         .peer_port = try->peer_port,
         .status = try->status,
         .error_type = try->error_type,
-        .reason = r->connection->aborted ? ES_REASON_CLIENT_CLOSED : ES_STR_NONE,
+        .reason = edgespan_client_left(r) ? ES_REASON_CLIENT_CLOSED : ES_STR_NONE,
         .request_body_size = -1,
         .response_body_size = -1,
         .resend_count = upstream->tries - 1,

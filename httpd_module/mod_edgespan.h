@@ -152,6 +152,7 @@ typedef struct {
     uint64_t writing_ns;         /* how long all that it was given took */
     uint64_t read_from, read_to; /* the body was read, for the last time so far */
     unsigned reads;
+    bool stream_complete; /* mod_http2 has all of the response */
 } edgespan_clock_t;
 
 /* One request_rec's part in tracing. An internal redirect and a subrequest have
@@ -198,6 +199,9 @@ request_rec *edgespan_initial_request(request_rec *r);
 
 /* The part that it has. Only where there is a trace. */
 edgespan_request_t *edgespan_initial(request_rec *r);
+
+/* Has the client gone before it had all of the response? */
+bool edgespan_client_left(request_rec *r);
 
 /* Is the context sent on from here, where a trace is decided? */
 bool edgespan_injects(const request_rec *r);

@@ -7,6 +7,7 @@ package EdgespanTest::ScenarioClient;
 use strict;
 use warnings;
 
+use File::Temp ();
 use IO::Select;
 use IO::Socket::IP;
 use Time::HiRes qw(time);
@@ -51,6 +52,7 @@ sub _how {
         elsif (/^body: (.*)$/)            { $how{body} = $1 }
         elsif (/^body of (\d+) bytes$/)   { $how{body} = 'x' x $1 }
         elsif (/^(\d+) other headers$/)   { $how{others} = $1 }
+        elsif (/^a message$/)             { $how{body} = "\0\0\0\0\0" }
         elsif (/^a target of (\d+) bytes$/) { $how{target} = $1 }
         elsif (/^does not end$/)          { $how{endless} = 1 }
         elsif (/^pipelined$/)             { $how{pipelined} = 1 }
@@ -124,16 +126,22 @@ sub _http2 {
     my ($request, $how, $port) = @_;
     my ($method, $path) = $request->{head} =~ /^(\S+) (\S+)$/;
     my $from = free_port();
-    my @args = (qw(curl -s -i --raw --http2-prior-knowledge --noproxy * --path-as-is -A scenario/1.0),
-        '--max-time', PATIENCE, '--local-port', $from, '-X', $method,
-        defined $how->{body} ? ('--data-binary', $how->{body}) : (),
+    # An argument cannot have a NUL.
+    my $body = File::Temp->new;
+    print {$body} $how->{body} // '';
+    close $body;
+    # Trailers follow the headers there.
+    my $headers = File::Temp->new;
+    my @args = (qw(curl -s --raw --http2-prior-knowledge --noproxy * --path-as-is -A scenario/1.0),
+        '--max-time', PATIENCE, '-D', $headers->filename, '--local-port', $from, '-X', $method,
+        defined $how->{body} ? ('--data-binary', '@' . $body->filename) : (),
         map({ ('-H', $_) } 'Host: gw.example', @{ $request->{lines} }),
         "http://127.0.0.1:$port$path");
     open my $out, '-|', @args or die "curl: $!\n";
     my $text = do { local $/; <$out> } // '';
     close $out;
-    $text =~ s{\AHTTP/2 }{HTTP/1.1 };
-    return ($from, parse_response($text, $method));
+    my $head = join '', map {"$_\r\n"} slurp($headers->filename) =~ s{\AHTTP/2}{HTTP/1.1}r =~ /[^\r\n]+/g;
+    return ($from, parse_response("$head\r\n$text", $method));
 }
 
 1;

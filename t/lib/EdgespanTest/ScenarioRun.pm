@@ -10,6 +10,7 @@ use Test::More ();
 
 use EdgespanTest;
 use EdgespanTest::Collector;
+use EdgespanTest::GrpcCollector;
 use EdgespanTest::Httpd;
 use EdgespanTest::Nginx;
 use EdgespanTest::Otlp;
@@ -66,6 +67,10 @@ sub upstreams {
         hanging  => EdgespanTest::Upstream->new(respond => sub { 'hang' }),
         socket   => EdgespanTest::Upstream->new(respond => \&_respond, unix => "$dir/socket"),
         (map { $_ => EdgespanTest::Upstream->new(protocol => $_) } qw(fastcgi scgi uwsgi)),
+        # A collector of gRPC is a service like others.
+        grpc      => EdgespanTest::GrpcCollector->new,
+        grpc_away => EdgespanTest::GrpcCollector->new(mode => 'status:14'),
+        grpc_none => EdgespanTest::GrpcCollector->new(mode => 'trailers_only:12'),
     };
 }
 
@@ -73,6 +78,11 @@ sub upstreams {
 # and {lowercase name => [values]}.
 sub _received {
     my ($upstream, $bytes) = @_;
+    if (ref $bytes) {
+        my %headers;
+        push @{ $headers{ lc $_->[0] } }, $_->[1] for @{ $bytes->{headers} };
+        return { line => "$bytes->{method} $bytes->{path}", headers => \%headers };
+    }
     if ($upstream->{protocol} ne 'http') {
         my %params = %{ $upstream->params($bytes) };
         my %headers = map { /^HTTP_(.*)/ ? (lc($1) =~ tr/_/-/r => $params{$_}) : () } keys %params;
@@ -139,8 +149,7 @@ sub run {
     my ($kind, $file, $upstreams, $collector) = @_;
     my @scenarios = grep { !$_->{only} || $_->{only} eq $kind } @{ $file->{scenarios} };
     my $server = _configured($kind, $file, $collector->url);
-    $server->{vars} = { map { uc $_ => $upstreams->{$_}->address } keys %$upstreams };
-    $server->{vars}{SOCKET_PATH} = $upstreams->{socket}{unix};
+    $server->{vars} = { map { uc $_ => $upstreams->{$_}{unix} ? $upstreams->{$_}{unix} : '127.0.0.1:' . $upstreams->{$_}->port } keys %$upstreams };
     $server->{vars}{UPSTREAM_PORT} = $upstreams->{upstream}->port;
     $server->{vars}{"DEAD$_"} = '127.0.0.1:' . free_port() for 1, 2;
     $server->write_file("html/$_->[0]", $_->[1])
