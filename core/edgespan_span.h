@@ -108,7 +108,7 @@ typedef enum es_phase {
 } es_phase_t;
 
 /* Zeroed it is empty. Monotonic ns. Private fields. */
-#define ES_TIMELINE_MAX 32
+#define ES_TIMELINE_MAX 128
 
 typedef struct es_timeline {
     unsigned count;

@@ -187,6 +187,7 @@ struct ngx_http_edgespan_ctx_s {
     ngx_http_edgespan_ctx_t        *main;         /* the main request's */
     ngx_http_edgespan_ctx_t        *parent;       /* NULL: the main request */
     ngx_http_edgespan_ctx_t        *next;         /* a subrequest's */
+    ngx_http_edgespan_ctx_t        *last;         /* of the main request */
     ngx_str_t                       path;         /* before any rewrite */
     ngx_str_t                       args;         /* a subrequest's, likewise */
 

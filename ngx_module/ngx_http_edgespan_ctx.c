@@ -146,13 +146,14 @@ ngx_http_edgespan_create_ctx(ngx_http_request_t *r)
         ngx_http_edgespan_start_time(r, ctx);
 
         ctx->main = ctx;
+        ctx->last = ctx;
 
     } else {
         ctx->main = parent->main;
         ctx->parent = parent;
         ctx->trace = parent->trace;
-        ctx->next = ctx->main->next;
-        ctx->main->next = ctx;
+        ctx->main->last->next = ctx;
+        ctx->main->last = ctx;
 
         /* njs has its subrequests in the background and waits for them */
 

@@ -151,7 +151,8 @@ ngx_http_edgespan_subrequest_done(ngx_http_request_t *r, void *data,
 {
     ngx_http_edgespan_ctx_t *ctx = data;
 
-    uint64_t  now;
+    uint64_t                  now;
+    ngx_http_edgespan_ctx_t  *parent;
 
     now = es_mono_ns();
 
@@ -159,35 +160,36 @@ ngx_http_edgespan_subrequest_done(ngx_http_request_t *r, void *data,
         rc = ctx->next_post->handler(r, ctx->next_post->data, rc);
     }
 
-    if (ctx->end == 0 && rc < NGX_HTTP_SPECIAL_RESPONSE) {
-        ctx->end = now;
+    if (ctx->end != 0 || rc >= NGX_HTTP_SPECIAL_RESPONSE) {
+        return rc;
+    }
+
+    ctx->end = now;
+
+    /* whoever waits for it has not ended, although nothing else is to do */
+
+    for (parent = ctx->parent;
+         parent->end != 0 && parent->background == ctx->background;
+         parent = parent->parent)
+    {
+        parent->end = now;
     }
 
     return rc;
 }
 
 
-/* The newest come first: a parent ends after those that it waited for. */
-
 void
 ngx_http_edgespan_end_subrequests(ngx_http_edgespan_ctx_t *main,
     es_http_t *server, uint64_t now, es_timeline_t *timeline)
 {
-    ngx_http_edgespan_ctx_t  *ctx, *parent;
+    ngx_http_edgespan_ctx_t  *ctx;
 
     for (ctx = main->next; ctx; ctx = ctx->next) {
 
         if (!ctx->suppressed) {
             ngx_http_edgespan_end_subrequest(ctx, server, now,
                                           ctx->background ? NULL : timeline);
-        }
-
-        parent = ctx->parent;
-
-        if (parent->end != 0 && parent->end < ctx->end
-            && parent->background == ctx->background)
-        {
-            parent->end = ctx->end;
         }
     }
 }

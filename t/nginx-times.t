@@ -20,6 +20,10 @@ my $BIG = 16 << 20;
 my $up = EdgespanTest::Upstream->new(respond => sub {
     my ($path) = $_[0] =~ m{\A\S+ (\S+)};
     return 'hang' if $path =~ m{/hang};
+    if ($path =~ m{/parts} && $_[0] =~ /^Range: bytes=(\d+)-(\d+)/mi) {
+        return [ delay => 0.02 ], "HTTP/1.1 206 X\r\nContent-Length: 1\r\n"
+            . "Content-Range: bytes $1-$2/30\r\n\r\nx";
+    }
     my $size = $path =~ m{/big} ? $BIG : 10;
     my $body = 'x' x $size;
     return [ delay => $path =~ m{/late} ? $PAUSE : 0 ],
@@ -50,6 +54,7 @@ server {
     location /auth/ { auth_request /check; proxy_pass http://%%UP%%; }
     location = /check { internal; proxy_pass_request_body off; proxy_set_header Content-Length "";
         proxy_pass http://%%UP%%/late; }
+    location /parts { slice 1; proxy_set_header Range $slice_range; proxy_pass http://%%UP%%; }
     location = /discard { return 200 discarded; }
     location /ssi/ { ssi on; ssi_types text/plain; }
     location /limited { limit_req zone=slow burst=5; alias %%PREFIX%%/html/small; }
@@ -132,6 +137,7 @@ my @case = (
             $half ]), 'upstream_first_byte', [] ],
     [ 'two upstreams at once', talk([ get('/ssi/x') ]), 'upstream_first_byte',
         [qw(client_upload client_download)] ],
+    [ 'very many parts of a slice', talk([ get('/parts') ]), 'upstream_first_byte', ['client_upload'] ],
     [ 'the client, reading a file', talk([ get('/big') ], read => $PAUSE), 'client_download',
         ['client_upload'] ],
     [ 'the client, reading what an upstream had said at once', talk([ get('/proxy/big') ], read => $PAUSE),
