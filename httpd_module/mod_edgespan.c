@@ -23,7 +23,10 @@ register_hooks(apr_pool_t *p)
     ap_hook_pre_config(edgespan_pre_config, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_check_config(edgespan_check_config, check_before, NULL, APR_HOOK_LAST);
     ap_hook_post_config(edgespan_post_config, NULL, NULL, APR_HOOK_MIDDLE);
-    ap_hook_child_init(edgespan_child_init, NULL, NULL, APR_HOOK_MIDDLE);
+
+    /* What is set up first goes last: whoever has threads that end requests, as
+     * mod_http2 has, stops them before tracing stops. */
+    ap_hook_child_init(edgespan_child_init, NULL, NULL, APR_HOOK_REALLY_FIRST);
 
     ap_hook_post_read_request(edgespan_post_read_request, NULL, NULL, APR_HOOK_FIRST);
     ap_hook_header_parser(edgespan_header_parser, NULL, NULL, APR_HOOK_FIRST);
