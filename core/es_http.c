@@ -71,7 +71,8 @@ put_method(es_http_writer_t *writer, bool known)
     }
 }
 
-/* The client, and the peer: where the client is masked, the peer is, if it is that. */
+/* The client, and the peer: where the client is masked, the peer is, if it is that or if
+ * nobody else is known. */
 static void
 put_peer(es_http_writer_t *writer)
 {
@@ -80,12 +81,10 @@ put_peer(es_http_writer_t *writer)
     char text[ES_ADDRESS_TEXT];
 
     if (http->redaction != NULL && http->kind == ES_KIND_SERVER) {
-        es_str_t shown =
-            es_redaction_address(http->redaction, client.len != 0 ? client : peer, text);
+        bool same = client.len == 0 || es_str_eq(peer, client);
+        es_str_t shown = es_redaction_address(http->redaction, same ? peer : client, text);
 
-        if (client.len == 0 || es_str_eq(peer, client)) {
-            peer = shown;
-        }
+        peer = same ? shown : peer;
         client = client.len != 0 ? shown : client;
     }
     es_http_put_string(writer, &name_client_address, client);

@@ -224,7 +224,8 @@ several_tries(void **state)
 static void
 events(void **state)
 {
-    const es_http_try_t tries[2] = {{.start_mono_ns = 1900}, {.start_mono_ns = 1950}};
+    const es_http_try_t tries[2] = {{.start_mono_ns = 1900, .error_type = ES_ERROR_TIMEOUT},
+                                    {.start_mono_ns = 1950}};
     const es_str_t words[] = {ES_STR("a"), ES_STR("b")};
     const es_attribute_t attributes[] = {
         {.key = ES_EVENT_LOG_SEVERITY, .value = ES_STR("error")},
@@ -256,6 +257,9 @@ events(void **state)
     has_string("error.type", "mine");
     assert_int_equal(decoded->n_events, 4);
     assert_string_equal(decoded->events[1]->name, "edgespan.upstream.try");
+    event = decoded->events[0];
+    check_string(find_in(event->attributes, event->n_attributes, "error.type"), "error.type",
+                 "timeout");
 
     event = decoded->events[2];
     assert_string_equal(event->name, "edgespan.upgrade");
@@ -305,8 +309,13 @@ masked_clients(void **state)
     has_string("client.address", "192.0.2.0");
     has_string("network.peer.address", "198.51.100.9");
 
+    http.client_address = ES_STR_NONE;
+    write_span(&http, 0);
+    has_not("client.address");
+    has_string("network.peer.address", "198.51.100.0");
+
     http_config.semconv = ES_SEMCONV_BOTH;
-    http.peer_address = http.client_address;
+    http.client_address = http.peer_address = ES_STR("192.0.2.77");
     write_span(&http, 0);
     has_string("net.sock.peer.addr", "192.0.2.0");
     has_string("http.client_ip", "192.0.2.0");

@@ -48,6 +48,12 @@ failures(void **state)
     write_span(&http, 0);
     has_string("error.type", "timeout");
 
+    /* For those who know no error.type the status tells it all the same. */
+    http.no_error_type = true;
+    write_span(&http, 0);
+    has_not("error.type");
+    assert_int_equal(decoded->status->code, ES_STATUS_ERROR);
+
     /* No response at all, and no error of ours. */
     http = server_get();
     http.status = 0;
