@@ -226,7 +226,9 @@ ngx_http_edgespan_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
             ctx->drained = es_mono_ns();
         }
 
-        if (ctx->last_buf && !r->main->buffered) {
+        /* the last buffer may have to wait for a subrequest's */
+
+        if (ctx->last_buf && !r->main->buffered && r->main->postponed == NULL) {
             ngx_http_edgespan_sent(r->main, ctx);
         }
     }

@@ -40,6 +40,7 @@ my $n = EdgespanTest::NginxTraced->new(
     files => {
         'html/f/page'     => 'file',
         'html/ssi/two'    => '<!--# include virtual="/up/slow1" -->,<!--# include virtual="/up/2?a=b" -->',
+        'html/ssi/late'   => 'begin <!--# include virtual="/up/slow1" --> end',
         'html/ssi/wait'   => '<!--# include virtual="/up/slow1" wait="yes" -->,<!--# include virtual="/up/2" wait="yes" -->',
         'html/ssi/set'    => '<!--# include virtual="/up/1" set="v" -->[<!--# echo var="v" -->]',
         'html/ssi/setbad' => '<!--# include virtual="/up/reset" set="v" -->[<!--# echo var="v" -->]',
@@ -75,6 +76,7 @@ server {
     location = /untracedcheck { internal; otel_trace off; proxy_pass http://%%OTHER%%; }
     location /mirror { mirror /mirrored; proxy_pass http://%%UP%%; }
     location /mirrorfile { mirror /mirrored; alias %%PREFIX%%/html/f/page; }
+    location /pagemirror { mirror /mirrored; ssi on; alias %%PREFIX%%/html/ssi/late; }
     location = /mirrored { internal; proxy_pass http://%%OTHER%%/slow; }
     location /ssi/ { ssi on; }
     location /pages/ { ssi on; proxy_pass http://%%UP%%; }
@@ -360,6 +362,17 @@ SERVER POST /mirror* 200
     . http.request.method = POST
     CLIENT POST 200
 TREE
+};
+
+subtest 'mirror of a page that itself takes its time' => sub {
+    my (undef, undef, $answer) = request('/pagemirror', <<'TREE');
+SERVER GET /pagemirror* 200
+  INTERNAL subrequest /mirrored 200 background=1
+    CLIENT GET 200
+  INTERNAL subrequest /up/* 200
+    CLIENT GET 200
+TREE
+    is $answer->{body}, 'begin ok end', 'the page';
 };
 
 subtest 'slice: each part is asked for by a subrequest of its own' => sub {
