@@ -350,7 +350,8 @@ ngx_http_edgespan_set_outcome(ngx_http_request_t *r,
 
     /* a tunnel ends without a last buffer, too */
 
-    if (ctx->last_buf || r->header_only
+    if ((ctx->last_buf && (ctx->blocked == 0 || ctx->drained != 0))
+        || r->header_only
         || (r->upstream != NULL && r->upstream->upgrade))
     {
         return;

@@ -25,7 +25,7 @@ my $u = EdgespanTest::Upstream->new(respond => sub {
 
 my $n = EdgespanTest::NginxTraced->new(
     vars  => { UP => $u->address },
-    files => { 'html/file.txt' => 'x' x 1000, 'html/e/404.html' => 'lost' },
+    files => { 'html/file.txt' => 'x' x 1000, 'html/big' => 'x' x (16 << 20), 'html/e/404.html' => 'lost' },
     http  => <<'CONF');
 limit_req_zone $uri zone=one:1m rate=1r/m;
 limit_conn_zone $uri zone=few:1m;
@@ -39,6 +39,7 @@ server {
     large_client_header_buffers 2 1k;
     location / { if_modified_since before; }
     location = /return { return 204; }
+    location = /sendfile { sendfile on; alias %%PREFIX%%/html/big; }
     location /old/ { rewrite ^/old/(.*) /new/$1 last; }
     location /new/ { log_subrequest on; return 200 new; }
     location /if/ { if ($request_method = GET) { return 200 if; } }
@@ -233,6 +234,11 @@ my @case = (
             wait_for(sub { grep {m{ /hang }} $u->requests }, 5, 'upstream') }),
         'GET /hang*', '/hang*', undef, clients => 1,
         'edgespan.reason' => 'client_closed_request' ],
+    [ 'the client leaves in the middle of a file', sub {
+            my $sock = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port) or die;
+            print {$sock} "GET /sendfile HTTP/1.1\r\n$CLOSE"; $sock->flush;
+            sysread $sock, my $start, 1000; close $sock; },
+        'GET /sendfile', '/sendfile', 200, 'edgespan.reason' => 'client_closed_request' ],
     [ 'limit_req: the first', get('/limited'), 'GET /limited*', '/limited*',
         404 ],
     [ 'limit_req: the rejected', get('/limited'), 'GET /limited*',
