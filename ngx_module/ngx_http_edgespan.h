@@ -233,6 +233,7 @@ struct ngx_http_edgespan_ctx_s {
     unsigned                        trust_known:1;
     unsigned                        redirected:1;
     unsigned                        last_buf:1;   /* the response is complete */
+    unsigned                        idle:1;       /* has ids, takes no part */
     unsigned                        logging:1;    /* memory may be short */
 };
 
@@ -345,8 +346,15 @@ ngx_int_t ngx_http_edgespan_add_handlers(ngx_conf_t *cf);
 ngx_http_edgespan_ctx_t *ngx_http_edgespan_find_ctx(ngx_http_request_t *r);
 ngx_http_edgespan_ctx_t *ngx_http_edgespan_kept_ctx(ngx_http_request_t *r);
 es_pool_t ngx_http_edgespan_pool(ngx_pool_t *pool);
+
+/* what somebody asks of a trace; ids are there also where nothing is traced */
+
+#define NGX_HTTP_EDGESPAN_ASKS_IDS       0
+#define NGX_HTTP_EDGESPAN_ASKS_CONTEXT   1
+#define NGX_HTTP_EDGESPAN_ASKS_DECISION  2
+
 ngx_http_edgespan_ctx_t *ngx_http_edgespan_joined_ctx(ngx_http_request_t *r,
-    ngx_uint_t decided);
+    ngx_uint_t asks);
 void ngx_http_edgespan_decide(ngx_http_request_t *r,
     ngx_http_edgespan_ctx_t *ctx);
 ngx_int_t ngx_http_edgespan_complex(ngx_http_request_t *r,

@@ -230,8 +230,9 @@ ngx_http_edgespan_log_handler(ngx_http_request_t *r)
  */
 
 ngx_http_edgespan_ctx_t *
-ngx_http_edgespan_joined_ctx(ngx_http_request_t *r, ngx_uint_t decided)
+ngx_http_edgespan_joined_ctx(ngx_http_request_t *r, ngx_uint_t asks)
 {
+    es_trace_t                    *trace;
     ngx_http_edgespan_ctx_t       *ctx;
     ngx_http_edgespan_loc_conf_t  *lcf;
 
@@ -244,21 +245,35 @@ ngx_http_edgespan_joined_ctx(ngx_http_request_t *r, ngx_uint_t decided)
         return NULL;
     }
 
-    if (decided) {
+    trace = ctx->trace;
+
+    if (asks == NGX_HTTP_EDGESPAN_ASKS_DECISION) {
 
         if (r == r->main) {
             ngx_http_edgespan_decide(r, ctx);
         }
 
-    } else if (!ctx->trace->joined) {
+        return trace->joined && trace->decided ? ctx : NULL;
+    }
+
+    if (r == r->main) {
+        (void) ngx_http_edgespan_join(r, ctx);
+    }
+
+    if (!trace->joined && asks == NGX_HTTP_EDGESPAN_ASKS_IDS) {
 
         /* a place that takes no part sends on what came, and so reads it */
 
         lcf = ngx_http_get_module_loc_conf(r, ngx_http_edgespan_module);
         ngx_http_edgespan_fix_ids(r, ctx, ngx_http_edgespan_context(lcf, 1));
+        ctx->main->idle = 1;
     }
 
-    return ctx->trace->joined && (!decided || ctx->trace->decided) ? ctx : NULL;
+    if (asks == NGX_HTTP_EDGESPAN_ASKS_CONTEXT && ctx->main->idle) {
+        return NULL;
+    }
+
+    return trace->joined ? ctx : NULL;
 }
 
 
@@ -280,6 +295,8 @@ ngx_http_edgespan_join(ngx_http_request_t *r, ngx_http_edgespan_ctx_t *ctx)
     if (!ctx->trace->joined) {
         ngx_http_edgespan_fix_ids(r, ctx, context);
     }
+
+    ctx->main->idle = 0;
 
     return 1;
 }

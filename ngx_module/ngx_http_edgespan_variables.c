@@ -103,13 +103,27 @@ ngx_http_edgespan_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
 {
     u_char                   *p;
     es_trace_t               *trace;
+    ngx_uint_t                asks;
     ngx_http_edgespan_ctx_t  *ctx;
     ngx_http_edgespan_leg_t  *leg;
 
-    ctx = ngx_http_edgespan_joined_ctx(r,
-                                data == NGX_HTTP_EDGESPAN_SAMPLED
-                                || data == NGX_HTTP_EDGESPAN_TRACE_FLAGS
-                                || data == NGX_HTTP_EDGESPAN_TRACEPARENT);
+    switch (data) {
+
+    case NGX_HTTP_EDGESPAN_SAMPLED:
+    case NGX_HTTP_EDGESPAN_TRACE_FLAGS:
+    case NGX_HTTP_EDGESPAN_TRACEPARENT:
+        asks = NGX_HTTP_EDGESPAN_ASKS_DECISION;
+        break;
+
+    case NGX_HTTP_EDGESPAN_UPSTREAM_SPAN_ID:
+        asks = NGX_HTTP_EDGESPAN_ASKS_CONTEXT;
+        break;
+
+    default:
+        asks = NGX_HTTP_EDGESPAN_ASKS_IDS;
+    }
+
+    ctx = ngx_http_edgespan_joined_ctx(r, asks);
 
     if (ctx == NULL) {
         v->not_found = 1;
@@ -203,7 +217,7 @@ ngx_http_edgespan_decision_variable(ngx_http_request_t *r,
     es_str_t                  decision;
     ngx_http_edgespan_ctx_t  *ctx;
 
-    ctx = ngx_http_edgespan_joined_ctx(r, 1);
+    ctx = ngx_http_edgespan_joined_ctx(r, NGX_HTTP_EDGESPAN_ASKS_DECISION);
 
     if (ctx == NULL) {
         v->not_found = 1;
@@ -243,7 +257,7 @@ ngx_http_edgespan_url_variable(ngx_http_request_t *r,
     ctx = NULL;
 
     if (scf->trace_url.len != 0) {
-        ctx = ngx_http_edgespan_joined_ctx(r, 1);
+        ctx = ngx_http_edgespan_joined_ctx(r, NGX_HTTP_EDGESPAN_ASKS_DECISION);
     }
 
     if (ctx == NULL) {
@@ -297,7 +311,7 @@ ngx_http_edgespan_baggage_variable(ngx_http_request_t *r,
 
     prefix = sizeof(NGX_HTTP_EDGESPAN_BAGGAGE) - 1;
 
-    ctx = ngx_http_edgespan_joined_ctx(r, 0);
+    ctx = ngx_http_edgespan_joined_ctx(r, NGX_HTTP_EDGESPAN_ASKS_CONTEXT);
 
     if (ctx == NULL
         || !es_trace_baggage_variable(ctx->trace,
