@@ -3,6 +3,7 @@
 use strict;
 use warnings;
 
+use IO::Socket::INET;
 use POSIX ();
 use Test::More;
 use Time::HiRes qw(time);
@@ -125,6 +126,22 @@ sub dropped {
     return $sum;
 }
 
+# Each logged request has arrived, or is counted as dropped.
+sub accounted {
+    my ($s) = @_;
+    my ($missing, $dropped);
+    eval { wait_for(sub {
+        my $have = $s->{collector}->span_ids_fast;
+        $missing = grep { !$have->{$_} } logged($s);
+        $dropped = dropped($s);
+        return $missing <= $dropped;
+    }, 30, 'all spans') };
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    cmp_ok $missing, '<=', $dropped,
+        logged($s) . " requests: $missing did not arrive, $dropped are counted";
+    return;
+}
+
 for my $mpm (@MPMS) {
     subtest "$mpm: serves and stops" => sub {
         my $s = traced(mpm => $mpm)->start;
@@ -157,15 +174,19 @@ for my $mpm (@MPMS) {
             $s->reload(undef, hard => 1, timeout => 30);
             load_end(@load);
         }
-        my ($missing, $dropped);
-        eval { wait_for(sub {
-            my $have = $s->{collector}->span_ids_fast;
-            $missing = grep { !$have->{$_} } logged($s);
-            $dropped = dropped($s);
-            return $missing <= $dropped;
-        }, 30, 'all spans') };
-        cmp_ok $missing, '<=', $dropped,
-            logged($s) . " requests: $missing did not arrive, $dropped are counted";
+        accounted($s);
+        $s->finish;
+    };
+
+    subtest "$mpm: a hard restart while a client takes its time" => sub {
+        my $s = traced(mpm => $mpm, main => "SendBufferSize 4096\nFlushMaxThreshold 100000000",
+            files => { 'html/large' => 'x' x 8_000_000 })->start;
+        my $client = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $s->port)
+            or die "connect: $!\n";
+        syswrite $client, "GET /large HTTP/1.1\r\nHost: x\r\n\r\n";
+        sysread $client, my $byte, 1;
+        $s->reload(undef, hard => 1, timeout => 60);
+        accounted($s);
         $s->finish;
     };
 
@@ -223,7 +244,9 @@ for my $mpm (@MPMS) {
         my $s = traced(mpm => $mpm, exporter => 'interval=1h')->start;
         $s->{main} = 'MaxConnectionsPerChild 5';
         $s->reload(undef, drain => 1);
-        http_get($s->port, '/') for 1 .. 60;
+        my @load = load_begin($s, 4);
+        wait_for(sub { logged($s) > 100 }, 60, 'some requests');
+        is load_end(@load), 0, 'every request was answered';
         $s->stop;
         complete($s, 'every fifth connection');
         $s->finish;
