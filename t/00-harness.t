@@ -87,7 +87,7 @@ subtest 'decoder' => sub {
         "$SPAN 'GET': status ERROR, error.type absent",
         "$SPAN 'GET': edgespan.time.* are 0.0005 of 0.001 seconds" ], 'or is not';
     is_deeply [ EdgespanTest::Otlp::lint_traces([ map { { %$span, %$_ } } {}, { kind => 'CLIENT', span_id => 'a',
-        parent_span_id => $SPAN, end => $span->{end} + 256 }, { kind => 'INTERNAL', span_id => 'b' }, {} ]) ], [
+        parent_span_id => $SPAN, end => $span->{end} + 256 }, { kind => 'INTERNAL', span_id => 'b' }, {} ], 'complete') ], [
         "$SPAN 'GET': this id twice", "CLIENT a 'GET': ends after its parent", "INTERNAL b 'GET': no parent" ],
         'nor with the traces';
     is EdgespanTest::Tree::tree([$span]),

@@ -28,8 +28,9 @@ use EdgespanTest::Zipkin;
 
 my %LIVE;
 
-# What is wrong with spans that any collector of this test saw.
-my @BAD;
+# What is wrong with spans that any collector of this test saw, and what of them has to
+# fit to others.
+my (@BAD, %SEEN);
 
 # Options: port (a free one), mode ('ok'), start (1).
 sub new {
@@ -235,9 +236,11 @@ sub _lint {
     my ($self, $list) = @_;
     push @BAD, EdgespanTest::Otlp::lint($list);
     for my $s (@$list) {
-        my $what = join ' ', @$s{qw(trace_id parent_span_id kind start end name)};
-        my $before = $self->{linted}{ $s->{span_id} } //= $what;
-        push @BAD, "$s->{span_id}: is '$before' and '$what'" if $before ne $what;
+        my %what = map { $_ => $s->{$_} } qw(trace_id span_id parent_span_id kind name start end);
+        $what{attrs}{'edgespan.background'} = $s->{attrs}{'edgespan.background'};
+        my $before = $SEEN{"$s->{trace_id}$s->{span_id}"} //= \%what;
+        my @other = grep { $before->{$_} ne $what{$_} } grep { $_ ne 'attrs' } sort keys %what;
+        push @BAD, map {"$s->{span_id} '$s->{name}': $_ was $before->{$_}, is $what{$_}"} @other;
     }
     return;
 }
@@ -315,6 +318,7 @@ sub DESTROY {
 }
 
 at_end(0, sub {
+    push @BAD, EdgespanTest::Otlp::lint_traces([ values %SEEN ]);
     return unless @BAD;
     Test::More::diag(join "\n", 'spans that break the rules:', @BAD > 20 ? @BAD[0 .. 19] : @BAD);
     $? ||= 1;

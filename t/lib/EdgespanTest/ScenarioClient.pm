@@ -57,6 +57,7 @@ sub _how {
         elsif (/^does not end$/)          { $how{endless} = 1 }
         elsif (/^pipelined$/)             { $how{pipelined} = 1 }
         elsif (/^over HTTP\/2$/)          { $how{http2} = 1 }
+        elsif (/^over TLS$/)              { $how{tls} = 1 }
         elsif (/^over IPv6$/)             { $how{ipv6} = 1 }
         elsif (/^to port (\d)$/)          { $how{port} = $1 }
         elsif (/^leaves when (\w+) has it$/) { $how{leaves} = $1 }
@@ -77,7 +78,7 @@ sub send_all {
         my @group = ($first);
         push @group, shift @todo while @todo && $todo[0][1]{pipelined};
         my ($request, $how) = @$first;
-        my ($from, @got) = $how->{http2} ? _http2($request, $how, $port->('http2'))
+        my ($from, @got) = $how->{http2} || $how->{tls} ? _curl($request, $how, $port)
             : _http1(\@group, $port, $arrived);
         push @ports, $from;
         push @answers, @got;
@@ -122,7 +123,7 @@ sub _http1 {
     return ($from, @answers);
 }
 
-sub _http2 {
+sub _curl {
     my ($request, $how, $port) = @_;
     my ($method, $path) = $request->{head} =~ /^(\S+) (\S+)$/;
     my $from = free_port();
@@ -132,11 +133,12 @@ sub _http2 {
     close $body;
     # Trailers follow the headers there.
     my $headers = File::Temp->new;
-    my @args = (qw(curl -s --raw --http2-prior-knowledge --noproxy * --path-as-is -A scenario/1.0),
+    my @args = (qw(curl -s --raw -k --noproxy * --path-as-is -A scenario/1.0),
+        $how->{tls} ? '--http1.1' : '--http2-prior-knowledge',
         '--max-time', PATIENCE, '-D', $headers->filename, '--local-port', $from, '-X', $method,
         defined $how->{body} ? ('--data-binary', '@' . $body->filename) : (),
         map({ ('-H', $_) } 'Host: gw.example', @{ $request->{lines} }),
-        "http://127.0.0.1:$port$path");
+        $how->{tls} ? 'https://127.0.0.1:' . $port->('tls') . $path : 'http://127.0.0.1:' . $port->('http2') . $path);
     open my $out, '-|', @args or die "curl: $!\n";
     my $text = do { local $/; <$out> } // '';
     close $out;

@@ -9,92 +9,14 @@ use warnings;
 use Test::More ();
 
 use EdgespanTest;
+use EdgespanTest::Certificates;
 use EdgespanTest::Collector;
-use EdgespanTest::GrpcCollector;
 use EdgespanTest::Httpd;
 use EdgespanTest::Nginx;
 use EdgespanTest::Otlp;
 use EdgespanTest::ScenarioClient;
+use EdgespanTest::ScenarioUpstreams;
 use EdgespanTest::Tree;
-use EdgespanTest::Upstream;
-
-# --- What is behind the servers -----------------------------------------------
-
-# The HTTP upstreams answer by the first word of the path.
-my %ANSWERS = (
-    fails     => sub { _answer(500) },
-    lacks     => sub { _answer(404) },
-    busy      => sub { _answer(503) },
-    closes    => sub { 'close' },
-    truncates => sub { ("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf", 'close') },
-    moved     => sub { _answer(302, 'Location: /elsewhere') },
-    accel     => sub { _answer(200, 'X-Accel-Redirect: /protected/index.html', 'X-Sendfile: index.html') },
-    fresh     => sub { _answer(200, 'Cache-Control: max-age=600', 'ETag: "1"') },
-    stale     => sub {
-        return $_[0] =~ /^If-None-Match: *"1"/mi ? "HTTP/1.1 304 Not Modified\r\nETag: \"1\"\r\n\r\n"
-            : _answer(200, 'Cache-Control: max-age=0', 'X-Accel-Expires: @1', 'ETag: "1"');
-    },
-    cookies   => sub { _answer(200, 'Set-Cookie: a=1', 'Set-Cookie: b=2', 'X-Version: 7') },
-    socket    => sub {
-        my ($key) = $_[0] =~ /^Upgrade: *(\S+)/mi;
-        return $key ? "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: $key\r\n\r\n"
-            : _answer(426);
-    },
-);
-
-sub _answer {
-    my ($status, @lines) = @_;
-    my $body = $status == 200 ? "ok\n" : "$status\n";
-    return join "\r\n", "HTTP/1.1 $status Said", @lines, 'Content-Type: text/plain',
-        'Content-Length: ' . length $body, '', $body;
-}
-
-sub _respond {
-    my ($bytes) = @_;
-    # What a tunnel carries is no request.
-    return (uc $1, 'close') if $bytes =~ /\A(\w+)\r\n/;
-    my ($word) = $bytes =~ m{\A[A-Z]+ /(\w+)};
-    return ($ANSWERS{ $word // '' } // sub { _answer(200) })->($bytes);
-}
-
-# {name => upstream}: their addresses are %%NAME%% in the configurations, DEAD1 and
-# DEAD2 those where nobody listens.
-sub upstreams {
-    my $dir = tmpdir();
-    return {
-        upstream => EdgespanTest::Upstream->new(respond => \&_respond),
-        failing  => EdgespanTest::Upstream->new(respond => sub { _answer(503) }),
-        hanging  => EdgespanTest::Upstream->new(respond => sub { 'hang' }),
-        socket   => EdgespanTest::Upstream->new(respond => \&_respond, unix => "$dir/socket"),
-        (map { $_ => EdgespanTest::Upstream->new(protocol => $_) } qw(fastcgi scgi uwsgi)),
-        # A collector of gRPC is a service like others.
-        grpc      => EdgespanTest::GrpcCollector->new,
-        grpc_away => EdgespanTest::GrpcCollector->new(mode => 'status:14'),
-        grpc_none => EdgespanTest::GrpcCollector->new(mode => 'trailers_only:12'),
-    };
-}
-
-# What an upstream got, as scenarios tell it: the request line without its version,
-# and {lowercase name => [values]}.
-sub _received {
-    my ($upstream, $bytes) = @_;
-    if (ref $bytes) {
-        my %headers;
-        push @{ $headers{ lc $_->[0] } }, $_->[1] for @{ $bytes->{headers} };
-        return { line => "$bytes->{method} $bytes->{path}", headers => \%headers };
-    }
-    if ($upstream->{protocol} ne 'http') {
-        my %params = %{ $upstream->params($bytes) };
-        my %headers = map { /^HTTP_(.*)/ ? (lc($1) =~ tr/_/-/r => $params{$_}) : () } keys %params;
-        return { line => "$params{REQUEST_METHOD}[0] $params{REQUEST_URI}[0]", headers => \%headers };
-    }
-    my ($head) = split /\r\n\r\n/, $bytes;
-    my ($line, @lines) = split /\r\n/, $head;
-    $line =~ s{ HTTP/\S+$}{};
-    my %headers;
-    push @{ $headers{ lc $1 } }, $2 while $head =~ /^([^:\s]+):[ \t]*(.*?)\r?$/mg;
-    return { line => $line, headers => \%headers };
-}
 
 # --- The servers ----------------------------------------------------------------
 
@@ -121,7 +43,7 @@ sub _httpd {
     my ($http, $url) = @_;
     return EdgespanTest::Httpd->new(name => 'nothing bad in the log of httpd', http2 => 1, workers => 1, threads => 16,
         extra => [qw(proxy_scgi proxy_uwsgi proxy_wstunnel proxy_http2 cache cache_disk include remoteip
-            reqtimeout auth_basic authn_core authn_file authz_user)],
+            reqtimeout ssl socache_shmcb)],
         http => <<"END");
     Listen 127.0.0.1:%%PORT1%%
     Listen [::1]:%%PORT3%%
@@ -144,20 +66,29 @@ sub _configured {
         : _httpd($join->('httpd'), $url);
 }
 
+# What the servers of all files have around them.
+sub new {
+    my ($class) = @_;
+    my $certificates = EdgespanTest::Certificates->new;
+    $certificates->authority('server');
+    return bless { collector => EdgespanTest::Collector->new, certificates => $certificates,
+        upstreams => EdgespanTest::ScenarioUpstreams->new }, $class;
+}
+
 # Runs the scenarios of a file; returns how many they were.
 sub run {
-    my ($kind, $file, $upstreams, $collector) = @_;
+    my ($self, $kind, $file) = @_;
     my @scenarios = grep { !$_->{only} || $_->{only} eq $kind } @{ $file->{scenarios} };
+    my $collector = $self->{collector};
     my $server = _configured($kind, $file, $collector->url);
-    $server->{vars} = { map { uc $_ => $upstreams->{$_}{unix} ? $upstreams->{$_}{unix} : '127.0.0.1:' . $upstreams->{$_}->port } keys %$upstreams };
-    $server->{vars}{UPSTREAM_PORT} = $upstreams->{upstream}->port;
-    $server->{vars}{"DEAD$_"} = '127.0.0.1:' . free_port() for 1, 2;
+    $server->{vars} = { %{ $self->{upstreams}->vars }, CERTIFICATE => $self->{certificates}->file('server.pem'),
+        KEY => $self->{certificates}->file('server.key') };
     $server->write_file("html/$_->[0]", $_->[1])
         for [ 'index.html', "index\n" ], [ 'error.html', "sorry\n" ], [ 'key', 'x' x 32 ], [ 'protected/index.html', "protected\n" ],
             map { [ "$_.shtml", qq{<!--#include virtual="/$_/one" --> <!--#include virtual="/$_/two" -->\n} ] } qw(part quiet);
     my ($before, $requests) = (scalar(() = $collector->spans), scalar(() = $collector->requests));
     $server->start;
-    my @done = map { _request($kind, $_, $server, $upstreams) } @scenarios;
+    my @done = map { $self->_request($kind, $_, $server) } @scenarios;
     my $expected = 0;
     $expected += @{ $_->{nodes}{$kind} } for @scenarios;
     # What is missing then is told of each scenario.
@@ -165,8 +96,10 @@ sub run {
     $server->finish;
     my @spans = $collector->spans;
     splice @spans, 0, $before;
-    Test::More::is(join("\n", EdgespanTest::Otlp::lint(\@spans), EdgespanTest::Otlp::lint_traces(\@spans)), '',
+    Test::More::is(join("\n", EdgespanTest::Otlp::lint(\@spans), EdgespanTest::Otlp::lint_traces(\@spans, 'complete')), '',
         "$kind: $file->{name}: " . @spans . ' spans keep the rules');
+    Test::More::is(join("\n", map {"$_->{span_id} '$_->{name}'"} grep { $_->{kind} eq 'SERVER' && $_->{end} > $_->{start}
+        && !grep {/^edgespan\.time\./} keys %{ $_->{attrs} } } @spans), '', 'and say what their time went to');
     Test::More::is(scalar(grep { $_->{resource}{'service.name'} ne 'scenario'
         || $_->{resource}{'deployment.environment.name'} ne 'test' } @spans), 0, 'and have the resource');
     my @requests = $collector->requests;
@@ -192,25 +125,20 @@ sub _fill {
 }
 
 sub _request {
-    my ($kind, $scenario, $server, $upstreams) = @_;
+    my ($self, $kind, $scenario, $server) = @_;
     my $known = _caller();
-    my %before = map { $_ => scalar(() = $upstreams->{$_}->requests) } keys %$upstreams;
-    my $arrived = sub { $upstreams->{ $_[0] }->wait_requests($before{ $_[0] } + 1, 30) };
-    my %port = (http2 => $kind eq 'nginx' ? 2 : 1, ipv6 => 3);
+    my $upstreams = $self->{upstreams};
+    my $mark = $upstreams->mark;
+    my %port = (http2 => $kind eq 'nginx' ? 2 : 1, ipv6 => 3, tls => 7);
     my @requests = map { { %$_, head => _fill($_->{head}, $known, $server),
         lines => [ map { _fill($_, $known, $server) } @{ $_->{lines} // [] } ] } } @{ $scenario->{requests}{$kind} };
     my ($ports, $answers) = EdgespanTest::ScenarioClient::send_all(\@requests,
-        sub { $server->port($port{ $_[0] } // $_[0]) }, $arrived);
-    my %received;
+        sub { $server->port($port{ $_[0] } // $_[0]) }, sub { $upstreams->wait_for_more($mark, $_[0], 1) });
+    # Those of a subrequest that nobody waited for may still be on their way.
     my %count;
     $count{ _name($_->{head}) }++ for @{ $scenario->{received}{$kind} // [] };
-    for my $name (keys %$upstreams) {
-        # Those of a subrequest that nobody waited for may still be on their way.
-        $upstreams->{$name}->wait_requests($before{$name} + $count{$name}, 10) if $count{$name};
-        my @all = $upstreams->{$name}->requests;
-        $received{$name} = [ map { _received($upstreams->{$name}, $_) } splice @all, $before{$name} ];
-    }
-    return { known => $known, server => $server, answers => $answers, received => \%received,
+    eval { $upstreams->wait_for_more($mark, $_, $count{$_}) } for keys %count;
+    return { known => $known, server => $server, answers => $answers, received => $upstreams->since($mark),
         ports => { map { $_ => 1 } @$ports } };
 }
 
