@@ -155,12 +155,6 @@ edgespan_check(cmd_parms *cmd, bool ok, const es_error_t *error)
 }
 
 const char *
-edgespan_enter(cmd_parms *cmd)
-{
-    return ap_check_cmd_context(cmd, NOT_IN_LIMIT);
-}
-
-const char *
 edgespan_expression(const char *arg)
 {
     static const char prefix[] = "expr=";
@@ -233,7 +227,7 @@ const char *
 edgespan_set_flag(cmd_parms *cmd, void *dir_conf, int on)
 {
     *(int *) field(cmd, dir_conf) = on;
-    return edgespan_enter(cmd);
+    return ap_check_cmd_context(cmd, NOT_IN_LIMIT);
 }
 
 /* Unlike httpd's own way with one argument, this takes an empty one: as it is without
@@ -241,7 +235,7 @@ edgespan_set_flag(cmd_parms *cmd, void *dir_conf, int on)
 const char *
 edgespan_set_string(cmd_parms *cmd, void *dir_conf, const char *args)
 {
-    const char *problem = edgespan_enter(cmd);
+    const char *problem = ap_check_cmd_context(cmd, NOT_IN_LIMIT);
     const int given = *args != '\0';
     const char *arg = ap_getword_conf(cmd->pool, &args);
 

@@ -8,7 +8,7 @@ const char *
 edgespan_set_trace(cmd_parms *cmd, void *dir_conf, const char *arg)
 {
     edgespan_dir_conf_t *conf = dir_conf;
-    const char *problem = edgespan_enter(cmd);
+    const char *problem = ap_check_cmd_context(cmd, NOT_IN_LIMIT);
     const char *expression = edgespan_expression(arg);
 
     if (problem != NULL) {
@@ -38,7 +38,7 @@ const char *
 edgespan_set_trace_context(cmd_parms *cmd, void *dir_conf, const char *arg)
 {
     edgespan_dir_conf_t *conf = dir_conf;
-    const char *problem = edgespan_enter(cmd);
+    const char *problem = ap_check_cmd_context(cmd, NOT_IN_LIMIT);
     es_error_t error;
     unsigned mode;
 
@@ -59,7 +59,7 @@ const char *
 edgespan_set_response_header(cmd_parms *cmd, void *dir_conf, const char *arg)
 {
     edgespan_dir_conf_t *conf = dir_conf;
-    const char *problem = edgespan_enter(cmd);
+    const char *problem = ap_check_cmd_context(cmd, NOT_IN_LIMIT);
     es_response_header_t header;
     es_error_t error;
 
@@ -118,7 +118,7 @@ const char *
 edgespan_set_span_attr(cmd_parms *cmd, void *dir_conf, const char *key, const char *value,
                        const char *type)
 {
-    const char *problem = edgespan_enter(cmd);
+    const char *problem = ap_check_cmd_context(cmd, NOT_IN_LIMIT);
     edgespan_attribute_t *attribute;
     es_error_t error;
 
@@ -140,7 +140,7 @@ static const char *
 enter_list(cmd_parms *cmd, const char *args, apr_array_header_t **list, int size,
            apr_array_header_t **words)
 {
-    const char *problem = edgespan_enter(cmd);
+    const char *problem = ap_check_cmd_context(cmd, NOT_IN_LIMIT);
 
     if (problem == NULL) {
         problem = edgespan_words(cmd, args, words);
@@ -199,7 +199,7 @@ edgespan_set_redact(cmd_parms *cmd, void *dir_conf, const char *args)
 {
     edgespan_dir_conf_t *conf = dir_conf;
     const es_redaction_t before = conf->redaction;
-    const char *problem = edgespan_enter(cmd);
+    const char *problem = ap_check_cmd_context(cmd, NOT_IN_LIMIT);
     apr_array_header_t *words;
     es_error_t error;
 

@@ -16,7 +16,7 @@ const char *
 edgespan_set_sampler(cmd_parms *cmd, void *dir_conf, const char *name)
 {
     edgespan_dir_conf_t *conf = dir_conf;
-    const char *problem = edgespan_enter(cmd);
+    const char *problem = ap_check_cmd_context(cmd, NOT_IN_LIMIT);
     es_error_t error;
 
     if (problem != NULL) {
@@ -30,7 +30,7 @@ const char *
 edgespan_set_sample_rate(cmd_parms *cmd, void *dir_conf, const char *arg)
 {
     edgespan_dir_conf_t *conf = dir_conf;
-    const char *problem = edgespan_enter(cmd);
+    const char *problem = ap_check_cmd_context(cmd, NOT_IN_LIMIT);
     const char *expression = edgespan_expression(arg);
     es_error_t error;
 
@@ -51,7 +51,7 @@ typedef bool (*set_words_pt)(es_config_t *config, es_sampling_t *sampling, const
 static const char *
 set_words(cmd_parms *cmd, edgespan_dir_conf_t *conf, const char *args, set_words_pt set)
 {
-    const char *problem = edgespan_enter(cmd);
+    const char *problem = ap_check_cmd_context(cmd, NOT_IN_LIMIT);
     apr_array_header_t *words;
     es_error_t error;
 

@@ -15,9 +15,6 @@
 /* The core's words behind the directive's name, unless all is well. */
 const char *edgespan_check(cmd_parms *cmd, bool ok, const es_error_t *error);
 
-/* What every directive of a directory does first. */
-const char *edgespan_enter(cmd_parms *cmd);
-
 static inline int
 edgespan_in_htaccess(const cmd_parms *cmd)
 {
