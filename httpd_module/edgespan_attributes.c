@@ -66,7 +66,21 @@ add_user_attributes(request_rec *last, apr_array_header_t *attributes)
     }
 }
 
-/* What the client sent is hidden as the place that it asked for says. */
+static bool
+has_key(const apr_array_header_t *attributes, es_str_t key)
+{
+    for (int i = 0; i < attributes->nelts; i++) {
+        es_str_t other = APR_ARRAY_IDX(attributes, i, es_attribute_t).key;
+
+        if (other.len == key.len && memcmp(other.data, key.data, key.len) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The first of a key counts. What the client sent is hidden as the place that it asked
+ * for says. */
 static void
 add_captures(const request_rec *r, const request_rec *last, apr_array_header_t *attributes)
 {
@@ -74,10 +88,13 @@ add_captures(const request_rec *r, const request_rec *last, apr_array_header_t *
 
     for (int i = 0; list != NULL && i < list->nelts; i++) {
         const es_capture_t *capture = &APR_ARRAY_IDX(list, i, es_capture_t);
-        apr_array_header_t *values = capture->response
-                                         ? response_values(last, capture->name)
-                                         : values_of(last->pool, r->headers_in, capture->name);
+        apr_array_header_t *values;
 
+        if (has_key(attributes, capture->key)) {
+            continue;
+        }
+        values = capture->response ? response_values(last, capture->name)
+                                   : values_of(last->pool, r->headers_in, capture->name);
         if (values->nelts != 0) {
             APR_ARRAY_PUSH(attributes, es_attribute_t) = es_capture_attribute(
                 capture, &edgespan_dir_conf(capture->response ? last : r)->redaction,

@@ -79,6 +79,10 @@ OtelSpanHeader response X-Two Content-Type Set-Cookie X-Always
 Header add X-Two b
 Header always set X-Always "it was"
 </Location>
+<Location /h/x>
+OtelSpanHeader request X-Tenant x-tenant X-Set
+OtelSpanAttr http.request.header.x-set mine
+</Location>
 <Location /h/gone>
 Redirect gone /h/gone
 </Location>
@@ -98,6 +102,9 @@ END
 
     $span = get($s, '/h/x');
     ok !exists $span->{attrs}{'http.request.header.x-tenant'}, 'none: no attribute';
+    $span = get($s, '/h/x', headers => [ [ 'X-Tenant' => 'a' ], [ 'X-Set' => 'b' ] ]);
+    is_deeply attr($span, 'http.request.header.x-tenant'), ['a'], 'asked for twice';
+    is attr($span, 'http.request.header.x-set'), 'mine', 'an attribute of the same name counts';
     $span = get($s, '/h/gone');
     is attr($span, 'http.response.status_code'), 410, 'an error';
     is_deeply attr($span, 'http.response.header.x-always'), ['it was'], 'with its headers';
