@@ -38,7 +38,7 @@ struct ngx_http_edgespan_lines_s {
     ngx_http_edgespan_ctx_t   *ctx;
     ngx_log_t                 *head;     /* the connection's */
     ngx_log_t                  log;      /* ours */
-    u_char                    *end;      /* of the message being written */
+    u_char                    *end;      /* of a message; NULL: not wanted */
     ngx_uint_t                 lost;
     ngx_uint_t                 n;
     ngx_http_edgespan_line_t   lines[NGX_HTTP_EDGESPAN_LINES];
@@ -92,6 +92,12 @@ ngx_http_edgespan_log_error(ngx_http_request_t *r, ngx_http_request_t *sr,
 
     if (ctx == NULL) {
         return buf;
+    }
+
+    /* another place of the request may have wanted its lines */
+
+    if (ctx->lines != NULL) {
+        ctx->lines->end = NULL;
     }
 
     lcf = ngx_http_get_module_loc_conf(sr, ngx_http_edgespan_module);
@@ -203,7 +209,7 @@ ngx_http_edgespan_message(ngx_http_edgespan_lines_t *lines, u_char *p,
     end = last;
     client = sizeof(NGX_HTTP_EDGESPAN_CLIENT) - 1;
 
-    if (lines->end != NULL && lines->end >= p
+    if (lines->end >= p
         && lines->end + client <= last
         && ngx_memcmp(lines->end, NGX_HTTP_EDGESPAN_CLIENT, client) == 0)
     {
@@ -253,7 +259,7 @@ ngx_http_edgespan_log_writer(ngx_log_t *log, ngx_uint_t level, u_char *buf,
 
     lines = log->wdata;
 
-    if (lines->ctx->logging) {
+    if (lines->end == NULL || lines->ctx->logging) {
         return;
     }
 

@@ -21,7 +21,8 @@ $certificates->certificate('server', 'ca');
 my $includes = join '', map {qq{<!--# include virtual="/none/$_" -->}} 1 .. 20;
 
 my $n = EdgespanTest::NginxTraced->new(
-    files => { 'html/page' => $includes, 'html/ok' => "ok\n" },
+    files => { 'html/page' => $includes,
+        'html/mixed' => '<!--# include virtual="/none/mixed" --><!--# include virtual="/quiet/mixed" -->', 'html/ok' => "ok\n" },
     vars => { CERT => $certificates->dir },
     http => <<'CONF');
 limit_req_zone $server_port zone=one:1m rate=1r/m;
@@ -54,6 +55,7 @@ server {
     location = /allowed { return 204; }
     location /none { root %%PREFIX%%/html; }
     location /page { ssi on; ssi_types text/plain; }
+    location /mixed { ssi on; ssi_types text/plain; }
 }
 server {
     listen 127.0.0.1:%%PORT3%% ssl;
@@ -172,6 +174,13 @@ subtest 'more lines than a span takes' => sub {
     my $server = $n->server_span($record);
     is scalar(my @e = events($server)), 16, 'events are 16';
     is $server->{attrs}{'edgespan.log.dropped'}, 4, 'the others are counted';
+};
+
+subtest 'a subrequest to a place that wants no events' => sub {
+    my ($lines, $record) = logged('error.log', qr/open\(\) "\S+\/mixed" failed/, sub { http_get($port, '/mixed') });
+    is scalar @$lines, 2, 'both lines are in the log';
+    my @events = events($n->server_span($record));
+    is_deeply [ map { $_->{attrs}{'log.message'} =~ m{html/(\w+)/mixed"} } @events ], ['none'], 'one is an event';
 };
 
 subtest 'a long line' => sub {
