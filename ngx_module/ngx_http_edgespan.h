@@ -233,6 +233,7 @@ struct ngx_http_edgespan_ctx_s {
     unsigned                        trust_known:1;
     unsigned                        redirected:1;
     unsigned                        last_buf:1;   /* the response is complete */
+    unsigned                        pending:1;    /* but not yet sent */
     unsigned                        idle:1;       /* has ids, takes no part */
     unsigned                        logging:1;    /* memory may be short */
 };

@@ -212,9 +212,13 @@ ngx_http_edgespan_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
 
     rc = ngx_http_next_body_filter(r, in);
 
-    if (r->connection->buffered) {
+    ctx->pending = (r->connection->buffered != 0);
 
-        if (ctx->blocked == 0) {
+    if (ctx->pending) {
+
+        /* not with limit_rate, which is our own doing */
+
+        if (ctx->blocked == 0 && !r->connection->write->delayed) {
             ctx->blocked = es_mono_ns();
         }
 

@@ -350,7 +350,7 @@ ngx_http_edgespan_set_outcome(ngx_http_request_t *r,
 
     /* a tunnel ends without a last buffer, too */
 
-    if ((ctx->last_buf && (ctx->blocked == 0 || ctx->drained != 0))
+    if ((ctx->last_buf && !ctx->pending)
         || r->header_only
         || (r->upstream != NULL && r->upstream->upgrade))
     {

@@ -39,6 +39,7 @@ server {
     large_client_header_buffers 2 1k;
     location / { if_modified_since before; }
     location = /return { return 204; }
+    location = /rated { limit_rate 1k; alias %%PREFIX%%/html/big; }
     location = /sendfile { sendfile on; alias %%PREFIX%%/html/big; }
     location /old/ { rewrite ^/old/(.*) /new/$1 last; }
     location /new/ { log_subrequest on; return 200 new; }
@@ -234,11 +235,11 @@ my @case = (
             wait_for(sub { grep {m{ /hang }} $u->requests }, 5, 'upstream') }),
         'GET /hang*', '/hang*', undef, clients => 1,
         'edgespan.reason' => 'client_closed_request' ],
-    [ 'the client leaves in the middle of a file', sub {
+    (map {my $path = $_; [ "the client leaves in the middle of $path", sub {
             my $sock = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port) or die;
-            print {$sock} "GET /sendfile HTTP/1.1\r\n$CLOSE"; $sock->flush;
+            print {$sock} "GET $path HTTP/1.1\r\n$CLOSE"; $sock->flush;
             sysread $sock, my $start, 1000; close $sock; },
-        'GET /sendfile', '/sendfile', 200, 'edgespan.reason' => 'client_closed_request' ],
+        "GET $path", $path, 200, 'edgespan.reason' => 'client_closed_request' ]} qw(/sendfile /rated)),
     [ 'limit_req: the first', get('/limited'), 'GET /limited*', '/limited*',
         404 ],
     [ 'limit_req: the rejected', get('/limited'), 'GET /limited*',

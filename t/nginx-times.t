@@ -36,6 +36,7 @@ my $n = EdgespanTest::NginxTraced->new(
     vars  => { UP => $up->address },
     files => {
         'html/big'   => 'x' x $BIG,
+        'html/medium' => 'x' x 30_000,
         'html/small' => 'x',
         'html/ssi/x' => '<!--# include virtual="/proxy/late1" --><!--# include virtual="/proxy/late2" -->',
     },
@@ -55,6 +56,7 @@ server {
     location = /check { internal; proxy_pass_request_body off; proxy_set_header Content-Length "";
         proxy_pass http://%%UP%%/late; }
     location /parts { slice 1; proxy_set_header Range $slice_range; proxy_pass http://%%UP%%; }
+    location = /rated { limit_rate 20k; alias %%PREFIX%%/html/medium; }
     location = /discard { return 200 discarded; }
     location /ssi/ { ssi on; ssi_types text/plain; }
     location /limited { limit_req zone=slow burst=5; alias %%PREFIX%%/html/small; }
@@ -144,6 +146,7 @@ my @case = (
         'client_download', ['client_upload'] ],
     [ 'the client, which is to close', talk([ post('/proxy/x', 'Content-Length: 3') . 'abc' ], stay => $PAUSE),
         'client_download', ['client_upload'] ],
+    [ 'limit_rate, which is the server', talk([ get('/rated') ]), 'server', [qw(client_upload client_download)] ],
     [ 'limit_req, which is the server', sub { talk([ get('/limited') ])->() for 1, 2 }, 'server',
         [qw(client_upload client_download)], lines => 2 ],
 );
