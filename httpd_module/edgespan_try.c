@@ -180,6 +180,22 @@ is_overridden(const edgespan_upstream_t *upstream, int status)
            && ap_is_HTTP_ERROR(status) && status != HTTP_BAD_GATEWAY;
 }
 
+/* The client's request turned out to be none, most likely while its body was read. */
+static bool
+is_clients_fault(int status)
+{
+    return status == HTTP_BAD_REQUEST || status == HTTP_REQUEST_TIME_OUT
+           || status == HTTP_REQUEST_ENTITY_TOO_LARGE;
+}
+
+/* mod_proxy_http reads what it can of the body before it asks anybody. */
+static bool
+was_asked(const edgespan_upstream_t *upstream, int status)
+{
+    return !is_clients_fault(status) || upstream->asked || upstream->http_try.connected_mono_ns != 0
+           || !(has_scheme(upstream, ES_STR("http")) || has_scheme(upstream, ES_STR("https")));
+}
+
 /* That r->status and not a failure of its own tells the answer, mod_proxy says by OK or
  * DONE. */
 static void
@@ -202,8 +218,8 @@ set_result(edgespan_upstream_t *upstream, int status)
         if (request->truncated && !edgespan_client_left(r)) {
             try->error_type = ES_ERROR_TRUNCATED;
         }
-    } else if (edgespan_client_left(r)) {
-        return; /* the client left before there was an answer */
+    } else if (edgespan_client_left(r) || is_clients_fault(status)) {
+        return; /* the client left, or as good as that, before there was an answer */
     } else if (status == HTTP_GATEWAY_TIME_OUT
                || apr_table_get(r->notes, "proxy_timedout") != NULL) {
         try->error_type = ES_ERROR_TIMEOUT;
@@ -293,6 +309,9 @@ edgespan_end_try(edgespan_upstream_t *upstream, int status)
     uint64_t upgraded;
 
     upstream->trying = false;
+    if (!was_asked(upstream, status)) {
+        return;
+    }
     try->end_mono_ns = upstream->complete_mono_ns != 0 ? upstream->complete_mono_ns : es_mono_ns();
     set_result(upstream, status);
     if (try->status == 0) {

@@ -3,6 +3,7 @@
 use strict;
 use warnings;
 
+use IO::Socket::INET;
 use Test::More;
 
 use EdgespanTest;
@@ -239,6 +240,24 @@ END
         is $client->{attrs}{'http.response.status_code'}, 404, "$protocol: the upstream's status";
         is $client->{attrs}{'error.type'}, 404, 'is the error';
     }
+    lint($s);
+    $s->finish;
+};
+
+subtest 'a client that is at fault' => sub {
+    my $up = EdgespanTest::Upstream->new;
+    my $s = traced(vars => { UP => $up->address },
+        http => 'ProxyPass /up/ http://%%UP%%/')->start;
+    my $record = recorded($s, sub {
+        my $sock = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $s->port) or die;
+        syswrite $sock, "POST /up/x HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf";
+        shutdown $sock, 1;
+        local $/;
+        return readline $sock;
+    });
+    my $span = span_of($s, $record);
+    is $span->{attrs}{'http.response.status_code'}, 400, 'half a body';
+    is tries($s, $span), 0, 'nobody was asked';
     lint($s);
     $s->finish;
 };
