@@ -126,22 +126,27 @@ sub _http1 {
 sub _curl {
     my ($request, $how, $port) = @_;
     my ($method, $path) = $request->{head} =~ /^(\S+) (\S+)$/;
-    my $from = free_port();
     # An argument cannot have a NUL.
     my $body = File::Temp->new;
     print {$body} $how->{body} // '';
     close $body;
     # Trailers follow the headers there.
     my $headers = File::Temp->new;
-    my @args = (qw(curl -s --raw -k --noproxy * --path-as-is -A scenario/1.0),
-        $how->{tls} ? '--http1.1' : '--http2-prior-knowledge',
-        '--max-time', PATIENCE, '-D', $headers->filename, '--local-port', $from, '-X', $method,
-        defined $how->{body} ? ('--data-binary', '@' . $body->filename) : (),
-        map({ ('-H', $_) } 'Host: gw.example', @{ $request->{lines} }),
-        $how->{tls} ? 'https://127.0.0.1:' . $port->('tls') . $path : 'http://127.0.0.1:' . $port->('http2') . $path);
-    open my $out, '-|', @args or die "curl: $!\n";
-    my $text = do { local $/; <$out> } // '';
-    close $out;
+    my ($from, $text);
+    for (1 .. 20) {
+        $from = free_port();
+        open my $out, '-|', qw(curl -s --raw -k --noproxy * --path-as-is -A scenario/1.0),
+            $how->{tls} ? '--http1.1' : '--http2-prior-knowledge',
+            '--max-time', PATIENCE, '-D', $headers->filename, '--local-port', $from, '-X', $method,
+            defined $how->{body} ? ('--data-binary', '@' . $body->filename) : (),
+            map({ ('-H', $_) } 'Host: gw.example', @{ $request->{lines} }),
+            $how->{tls} ? 'https://127.0.0.1:' . $port->('tls') . $path : 'http://127.0.0.1:' . $port->('http2') . $path
+            or die "curl: $!\n";
+        $text = do { local $/; <$out> } // '';
+        close $out;
+        # Not from this port: somebody else has taken it.
+        last unless $? >> 8 == 45 || $? >> 8 == 7;
+    }
     my $head = join '', map {"$_\r\n"} slurp($headers->filename) =~ s{\AHTTP/2}{HTTP/1.1}r =~ /[^\r\n]+/g;
     return ($from, parse_response("$head\r\n$text", $method));
 }
