@@ -16,7 +16,7 @@ my $up = EdgespanTest::GrpcCollector->new;
 my $dead = '127.0.0.1:' . free_port();
 
 my $n = EdgespanTest::NginxTraced->new(
-    vars => { UP => '127.0.0.1:' . $up->port, DEAD => $dead, },
+    vars => { UP => '127.0.0.1:' . $up->port, DEAD => $dead, PROXY => '' },
     http => <<'CONF');
 upstream kept  { server %%UP%%; keepalive 2; }
 upstream retry { server %%DEAD%% max_fails=0; server %%UP%% backup; }
@@ -29,8 +29,12 @@ server {
     location /retry { grpc_pass grpc://retry; }
     location /variable { set $to %%UP%%; grpc_pass grpc://$to; }
     location /new { grpc_pass grpc://%%UP%%; }
+    %%PROXY%%
 }
 CONF
+my $proxies = $n->version ge v1.29.4;
+$n->{vars}{PROXY} = 'location /proxy { proxy_http_version 2; proxy_pass http://retry; }'
+    if $proxies;
 $n->start;
 
 # A call, as curl makes it: an empty message. Returns the SERVER span, the CLIENT
@@ -141,6 +145,21 @@ subtest 'a retry: HPACK hides the id, so the tries share a span' => sub {
     is +(split /-/, $tp)[2], $client->{span_id}, 'the one that came saw its id';
     is $client->{attrs}{'rpc.response.status_code'}, 'OK', 'the last decides';
     is $client->{attrs}{'http.request.resend_count'}, undef, 'no resend_count';
+};
+
+subtest 'proxy_pass over HTTP/2 is no other' => sub {
+    plan skip_all => 'this nginx has no proxy_http_version 2' unless $proxies;
+    $up->mode('slow:0.2');
+    my (undef, $client) = call('/proxy');
+    $up->mode('ok');
+    is_deeply [ map { $_->{attrs}{'network.peer.port'} } @{ $client->{events} } ],
+        [ $dead =~ /:(\d+)/, $up->port ], 'two tries share the span';
+    my $tp = EdgespanTest::Collector::header(($up->requests)[-1], 'traceparent');
+    is +(split /-/, $tp)[2], $client->{span_id}, 'its id came';
+    is $client->{attrs}{'http.request.method'}, 'POST', 'method';
+    my ($last) = $client->{events}[1]{attrs};
+    cmp_ok $last->{'edgespan.time.upstream_first_byte'}, '>=', 0.199,
+        'settings are no response';
 };
 
 for my $type ('application/grpc+proto', 'application/grpc;x=1', 'application/json',

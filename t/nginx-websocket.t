@@ -1,4 +1,4 @@
-# Upgraded connections: the moment of the 101 is an event, the spans end when
+# Upgraded connections and tunnels: the moment of the 101 is an event, the spans end when
 # the connection does, and no end of it is a truncated response.
 
 use strict;
@@ -26,7 +26,7 @@ my $up = EdgespanTest::Upstream->new(respond => sub {
 my $first = EdgespanTest::Upstream->new(respond => sub { 'reset' });
 
 my $n = EdgespanTest::NginxTraced->new(
-    vars => { UP => $up->address, FIRST => $first->address },
+    vars => { UP => $up->address, FIRST => $first->address, TUNNEL => '' },
     http => <<'CONF');
 proxy_http_version 1.1;
 proxy_set_header Upgrade $http_upgrade;
@@ -37,9 +37,13 @@ server {
     location /ws/ { proxy_pass http://%%UP%%; }
     location /retry/ { proxy_pass http://retry; }
     location /variable/ { set $to %%UP%%; proxy_pass http://$to; }
+    %%TUNNEL%%
     location /idle/ { proxy_read_timeout 300ms; proxy_pass http://%%UP%%/ws/hang; }
 }
 CONF
+my $tunnels = $n->version ge v1.31.0;
+$n->{vars}{TUNNEL} = 'if ($request_method = CONNECT) { rewrite ^ /tunnel last; }'
+    . ' location /tunnel { tunnel_pass ' . $up->address . '; }' if $tunnels;
 $n->start;
 
 # Upgrades, waits for the upstream's first bytes, runs $then with the socket;
@@ -62,9 +66,13 @@ sub upgrade {
     });
     my @spans = $n->trace($record, $spans, 10);
     my ($server) = grep { $_->{kind} eq 'SERVER' } @spans;
+    is $server->{attrs}{'http.response.status_code'}, $record->{status},
+        "status $record->{status}";
     my @client = sort { $a->{start} <=> $b->{start} }
         grep { $_->{kind} eq 'CLIENT' } @spans;
     is 1 + @client, $spans, "$spans spans";
+    is $client[-1]{attrs}{'http.response.status_code'}, $record->{status},
+        'CLIENT, too';
     return ($server, \@client, $record);
 }
 
@@ -79,7 +87,6 @@ sub upgraded {
         cmp_ok $at, '>=', $span->{start}, 'within the span';
         cmp_ok $span->{end} - $at, '>=', 1e9 * ($least // 0),
             'which ended later';
-        is $span->{attrs}{'http.response.status_code'}, 101, 'status';
         is $span->{status}{code}, 'UNSET', 'no error';
         is $span->{attrs}{$_}, undef, "no $_"
             for qw(error.type edgespan.reason);
@@ -133,10 +140,31 @@ subtest 'resolved at run time' => sub {
     upgraded($server, @$client);
 };
 
+subtest 'CONNECT' => sub {
+    plan skip_all => 'this nginx has no tunnels' unless $tunnels;
+    my ($answer, $record) = $n->recorded(sub {
+        my $sock = IO::Socket::INET->new(PeerAddr => '127.0.0.1',
+            PeerPort => $n->port(1)) or die $!;
+        print {$sock} 'CONNECT ' . $up->address . " HTTP/1.1\r\n"
+            . 'Host: ' . $up->address . "\r\n\r\n";
+        $sock->flush;
+        sysread $sock, my $answer, 4096;
+        sleep 0.3;
+        $answer;
+    });
+    like $answer, qr{^HTTP/1.1 200}, 'a tunnel';
+    my ($server, $client) = sort { $b->{kind} cmp $a->{kind} }
+        $n->trace($record, 2, 10);
+    upgraded($server, $client, 0.29);
+    is $server->{attrs}{'http.response.status_code'}, 200, 'SERVER: status';
+    is $client->{attrs}{'http.response.status_code'}, undef,
+        'CLIENT: none, it speaks something else';
+};
+
 subtest 'refused: no event' => sub {
-    my ($server, $client) = upgrade('/ws/refuse', 2, sub { });
+    my ($server, $client, $record) = upgrade('/ws/refuse', 2, sub { });
     is_deeply $_->{events}, [], $_->{kind} for $server, @$client;
-    is $server->{attrs}{'http.response.status_code'}, 403, 'status';
+    is $record->{status}, 403, 'status';
 };
 
 $n->lint;
