@@ -83,7 +83,7 @@ sub one {
         my $s = $n->server_span($record);
         my $took = ($s->{end} - $s->{start}) / 1e6;
         # The clock of $request_time stands still while nginx works.
-        cmp_ok abs($took - 1000 * $record->{time}), '<', 20,
+        cmp_ok abs($took - 1000 * $record->{time}), '<', 1000,
             "duration $took ms, \$request_time $record->{time} s";
         is $s->{name}, delete $want{name} // 'GET /*', 'name';
         is $s->{status}{code}, delete $want{code} // 'UNSET', 'status';
@@ -158,8 +158,8 @@ subtest 'idle time of the connection belongs to no stream' => sub {
             h2_request($sock, 2 * $i + 1, @get, ':authority' => 'idle') });
         $count++;
         my $s = $n->server_span($record);
-        cmp_ok $s->{end} - $s->{start}, '<', 50e6, 'short';
-        sleep 0.15;
+        cmp_ok $s->{end} - $s->{start}, '<', 1e9, 'short';
+        sleep 1;
     }
 };
 
