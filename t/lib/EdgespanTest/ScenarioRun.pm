@@ -42,7 +42,7 @@ END
 sub _httpd {
     my ($http, $url) = @_;
     return EdgespanTest::Httpd->new(name => 'nothing bad in the log of httpd', http2 => 1, workers => 1, threads => 16,
-        extra => [qw(proxy_scgi proxy_uwsgi proxy_wstunnel proxy_http2 cache cache_disk include remoteip
+        extra => [qw(proxy_scgi proxy_uwsgi proxy_wstunnel proxy_connect proxy_http2 cache cache_disk include remoteip
             reqtimeout ssl socache_shmcb)],
         http => <<"END");
     Listen 127.0.0.1:%%PORT1%%

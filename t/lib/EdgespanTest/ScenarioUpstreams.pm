@@ -24,6 +24,12 @@ my %ANSWERS = (
         return $_[0] =~ /^If-None-Match: *"1"/mi ? "HTTP/1.1 304 Not Modified\r\nETag: \"1\"\r\n\r\n"
             : _answer(200, 'Cache-Control: max-age=0', 'X-Accel-Expires: @1', 'ETag: "1"');
     },
+    pieces    => sub {
+        my ($from, $to) = $_[0] =~ /^Range: bytes=(\d+)-(\d+)/mi or return _answer(416);
+        my $part = substr '123456789', $from, $to - $from + 1;
+        return "HTTP/1.1 206 Part\r\nContent-Range: bytes $from-" . ($from + length($part) - 1) . "/9\r\nETag: \"1\"\r\n"
+            . 'Content-Length: ' . length($part) . "\r\n\r\n$part";
+    },
     cookies   => sub { _answer(200, 'Set-Cookie: a=1', 'Set-Cookie: b=2', 'X-Version: 7') },
     socket    => sub {
         my ($key) = $_[0] =~ /^Upgrade: *(\S+)/mi;
