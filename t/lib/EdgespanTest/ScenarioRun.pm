@@ -6,6 +6,7 @@ package EdgespanTest::ScenarioRun;
 use strict;
 use warnings;
 
+use IO::Socket::IP;
 use Test::More ();
 
 use EdgespanTest;
@@ -20,6 +21,8 @@ use EdgespanTest::Tree;
 
 # --- The servers ----------------------------------------------------------------
 
+my $IPV6 = IO::Socket::IP->new(LocalHost => '::1', Listen => 1) ? 1 : 0;
+
 sub _nginx {
     my ($http, $server, $url) = @_;
     return EdgespanTest::Nginx->new(name => 'nothing bad in the log of nginx', allow => qr/no live upstreams/,
@@ -32,7 +35,7 @@ $http
     server {
         listen 127.0.0.1:%%PORT1%%;
         listen 127.0.0.1:%%PORT2%% http2;
-        listen [::1]:%%PORT3%%;
+        @{[ $IPV6 ? 'listen [::1]:%%PORT3%%;' : '' ]}
         root %%PREFIX%%/html;
 $server
     }
@@ -46,7 +49,7 @@ sub _httpd {
             reqtimeout ssl socache_shmcb)],
         http => <<"END");
     Listen 127.0.0.1:%%PORT1%%
-    Listen [::1]:%%PORT3%%
+    @{[ $IPV6 ? 'Listen [::1]:%%PORT3%%' : '' ]}
     OtelExporter $url interval=20ms header=X-Server:httpd
     OtelServiceName scenario
     OtelResourceAttr deployment.environment.name test
@@ -79,12 +82,17 @@ sub new {
 sub run {
     my ($self, $kind, $file) = @_;
     my @scenarios = grep { !$_->{only} || $_->{only} eq $kind } @{ $file->{scenarios} };
+    my @possible = grep { $IPV6 || !grep { grep { $_ eq 'over IPv6' } @{ $_->{how} } } @{ $_->{requests}{$kind} } }
+        @scenarios;
+    Test::More::diag("no scenarios over IPv6: this machine has none") if @possible < @scenarios;
+    @scenarios = @possible;
     my $collector = $self->{collector};
     my $server = _configured($kind, $file, $collector->url);
     $server->{vars} = { %{ $self->{upstreams}->vars }, CERTIFICATE => $self->{certificates}->file('server.pem'),
         KEY => $self->{certificates}->file('server.key') };
     $server->write_file("html/$_->[0]", $_->[1])
-        for [ 'index.html', "index\n" ], [ 'error.html', "sorry\n" ], [ 'key', 'x' x 32 ], [ 'protected/index.html', "protected\n" ],
+        for [ 'index.html', "index\n" ], [ 'error.html', "sorry\n" ], [ 'key', 'x' x 32 ],
+            [ 'protected/index.html', "protected\n" ],
             map { [ "$_.shtml", qq{<!--#include virtual="/$_/one" --> <!--#include virtual="/$_/two" -->\n} ] } qw(part quiet);
     my ($before, $requests) = (scalar(() = $collector->spans), scalar(() = $collector->requests));
     $server->start;

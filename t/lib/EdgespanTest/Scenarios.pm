@@ -14,7 +14,7 @@ my %CONFIG  = map { $_ => 1 } 'nginx', 'nginx http', 'httpd';
 my %SECTION = map { $_ => 1 } keys %CONFIG,
     qw(request answer upstream spans differs), map {"only $_"} @SERVERS;
 
-# All files in order of their names: {name, what, config => {section => text},
+# All files in order of their names: {name, config => {section => text},
 # scenarios => [...]}. A scenario: {title, config, request, answer, upstream, spans,
 # differs, only}, where request to spans are by server.
 sub read_all {
@@ -26,16 +26,14 @@ sub read_all {
 sub _read {
     my ($path) = @_;
     my ($name) = $path =~ m{([^/]+)\.txt$};
-    my $file = { name => $name, config => {}, what => '', scenarios => [] };
+    my $file = { name => $name, config => {}, scenarios => [] };
     my ($scenario, $section);
     my $n = 0;
     for my $line (split /\n/, slurp($path)) {
         $n++;
         my $fail = sub { die "$name.txt:$n: $_[0]: $line\n" };
-        if ($line =~ /^# ?(.*)/) {
-            $file->{what} .= "$1\n" unless $section || $scenario;
-        }
-        elsif ($line =~ /^== (.+)/) {
+        next if $line =~ /^#/;
+        if ($line =~ /^== (.+)/) {
             $scenario = { title => $1, file => $name, line => $n, sections => {} };
             push @{ $file->{scenarios} }, $scenario;
             $section = undef;
