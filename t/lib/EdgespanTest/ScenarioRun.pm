@@ -170,7 +170,7 @@ sub _check {
         return $fill->($_[0]);
     });
     Test::More::is($got, $expected, 'the spans') or Test::More::diag(EdgespanTest::Tree::tree(\@spans, 1));
-    Test::More::note($got);
+    Test::More::note(EdgespanTest::Tree::tree(\@spans));
     _check_answer($_, $scenario->{answers}{$kind}[$_], $done->{answers}[$_], $fill)
         for 0 .. $#{ $scenario->{answers}{$kind} };
     _check_received($scenario->{received}{$kind}, $done->{received}, $fill) if $scenario->{received}{$kind};
