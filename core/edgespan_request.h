@@ -215,7 +215,8 @@ bool es_trace_baggage_next(const es_trace_t *trace, size_t *at, es_attribute_t *
 bool es_trace_baggage_variable(const es_trace_t *trace, es_str_t name, es_str_t *value);
 
 /* Appends the members of these keys to the attributes of a span that are there
- * already, but for those whose key is there. Returns how many there are now. */
+ * already, but for those whose key is there. Returns how many there are now: at most
+ * keys->count more. */
 unsigned es_trace_baggage_attributes(const es_trace_t *trace, const es_names_t *keys,
                                      es_attribute_t *attributes, unsigned count);
 

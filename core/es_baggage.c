@@ -199,9 +199,11 @@ es_trace_baggage_next(const es_trace_t *trace, size_t *at, es_attribute_t *attri
         list = es_str_from(list, *at);
     }
     while (es_baggage_next(&list, &member)) {
+        es_str_t value;
+
         *at = trace->baggage.len - list.len;
-        if (decode(trace, member.value, &attribute->value)) {
-            attribute->key = member.key;
+        if (decode(trace, member.value, &value)) {
+            *attribute = (es_attribute_t){.key = member.key, .value = value};
             return true;
         }
     }
@@ -262,15 +264,17 @@ es_trace_baggage_attributes(const es_trace_t *trace, const es_names_t *keys,
     es_member_t member;
 
     while (es_baggage_next(&list, &member)) {
+        es_str_t value;
+
         if (!es_names_have(keys, member.key)) {
             continue;
         }
         for (i = 0; i < count && !es_str_eq(attributes[i].key, member.key); i++) {
         }
-        if (i < before || !decode(trace, member.value, &attributes[i].value)) {
+        if (i < before || !decode(trace, member.value, &value)) {
             continue;
         }
-        attributes[i].key = member.key;
+        attributes[i] = (es_attribute_t){.key = member.key, .value = value};
         count += i == count;
     }
     return count;

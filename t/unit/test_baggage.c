@@ -395,12 +395,16 @@ attributes(void **state)
     static const es_names_t keys = {words, UNIT_COUNT(words)}, none = {NULL, 0};
     const es_propagation_t propagation = propagation_of("other");
     const unit_field_t field = {"baggage", "user=1,Tenant=x,tenant=a%20b,plan=p,user=2,other=3"};
-    es_attribute_t list[2 + UNIT_COUNT(words)] = {{.key = ES_STR("plan"), .value = ES_STR("mine")},
-                                                  {.key = ES_STR("x"), .value = ES_STR("y")}};
+    es_attribute_t list[2 + UNIT_COUNT(words)];
     es_trace_t trace;
 
     (void) state;
     unit_release(NULL);
+
+    /* What is behind those that are there may be any memory. */
+    memset(list, 0xa5, sizeof(list));
+    list[0] = (es_attribute_t){.key = ES_STR("plan"), .value = ES_STR("mine")};
+    list[1] = (es_attribute_t){.key = ES_STR("x"), .value = ES_STR("y")};
     trace = unit_join(&propagation, ES_TRUST_ON, &field, 1);
     assert_int_equal(es_trace_baggage_attributes(&trace, &none, list, 2), 2);
     assert_int_equal(es_trace_baggage_attributes(&trace, &keys, list, 2), 4);
@@ -410,6 +414,9 @@ attributes(void **state)
     unit_assert_str(list[2].value, "2");
     unit_assert_str(list[3].key, "tenant");
     unit_assert_str(list[3].value, "a b");
+    for (unsigned i = 0; i < 4; i++) {
+        assert_int_equal(list[i].type, ES_ATTRIBUTE_STRING);
+    }
 }
 
 /* Without memory a value that needs writing is not there, and nothing else happens. */
