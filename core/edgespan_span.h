@@ -102,8 +102,8 @@ typedef enum es_phase {
     ES_PHASE_UPLOAD,     /* reading the request from the client */
     ES_PHASE_CONNECT,    /* an upstream: to be connected, TLS included */
     ES_PHASE_FIRST_BYTE, /* until its response began */
-    ES_PHASE_BODY,       /* until that was complete */
-    ES_PHASE_DOWNLOAD,   /* the client taking the response */
+    ES_PHASE_DOWNLOAD,   /* the client taking the response, for which an upstream may wait */
+    ES_PHASE_BODY,       /* until the upstream's response was complete */
     ES_PHASES,
 } es_phase_t;
 

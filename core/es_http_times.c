@@ -8,8 +8,8 @@ static const es_http_name_t name_phases[ES_PHASES] = {
     [ES_PHASE_UPLOAD] = ES_NAME("edgespan.time.client_upload"),
     [ES_PHASE_CONNECT] = ES_NAME("edgespan.time.upstream_connect"),
     [ES_PHASE_FIRST_BYTE] = ES_NAME("edgespan.time.upstream_first_byte"),
-    [ES_PHASE_BODY] = ES_NAME("edgespan.time.upstream_body"),
     [ES_PHASE_DOWNLOAD] = ES_NAME("edgespan.time.client_download"),
+    [ES_PHASE_BODY] = ES_NAME("edgespan.time.upstream_body"),
 };
 static const es_http_name_t name_server = ES_NAME("edgespan.time.server");
 static const es_http_name_t name_tls = ES_NAME("edgespan.time.upstream_tls");

@@ -104,7 +104,6 @@ start(edgespan_upstream_t *upstream, uint64_t now)
     upstream->asked = false;
     upstream->complete_mono_ns = 0;
     upstream->status = 0;
-    upstream->writing_before_ns = edgespan_initial(upstream->r)->clock.writing_ns;
     upstream->http_try = (es_http_try_t){.start_mono_ns = now};
 }
 
@@ -233,22 +232,6 @@ set_result(edgespan_upstream_t *upstream, int status)
     }
 }
 
-/* While the client did not take what it was given, nobody read from the upstream. */
-static void
-add_to_timeline(const edgespan_upstream_t *upstream)
-{
-    uint64_t writing =
-        edgespan_initial(upstream->r)->clock.writing_ns - upstream->writing_before_ns;
-    es_http_try_t try = upstream->http_try;
-
-    if (try.first_byte_mono_ns != 0 && try.end_mono_ns > try.first_byte_mono_ns) {
-        uint64_t body = try.end_mono_ns - try.first_byte_mono_ns;
-
-        try.end_mono_ns -= writing < body ? writing : body;
-    }
-    es_timeline_try(edgespan_timeline(upstream->r), &try);
-}
-
 /* When the connection became another protocol's: by a 101, or as soon as there was one
  * for a CONNECT. 0: it did not. */
 static uint64_t
@@ -317,7 +300,7 @@ edgespan_end_try(edgespan_upstream_t *upstream, int status)
     if (try->status == 0) {
         try->first_byte_mono_ns = 0;
     }
-    add_to_timeline(upstream);
+    es_timeline_try(edgespan_timeline(upstream->r), &upstream->http_try);
     upgraded = upgraded_at(upstream);
     if (upgraded != 0) {
         edgespan_initial(upstream->r)->upgraded_mono_ns = upgraded;

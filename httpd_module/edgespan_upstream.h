@@ -24,7 +24,6 @@ struct edgespan_upstream {
     es_http_try_t http_try;
     unsigned status;             /* as it answered, before mod_cache makes a 200 of a 304 */
     uint64_t complete_mono_ns;   /* all of the response was there; 0: not yet */
-    uint64_t writing_before_ns;  /* what the client had made others wait by then */
     edgespan_upstream_t *around; /* whose handler called this one: a subrequest's */
 };
 

@@ -211,7 +211,8 @@ struct ngx_http_edgespan_ctx_s {
     time_t                          date;         /* likewise */
     uint64_t                        upgraded;     /* to another protocol */
     uint64_t                        blocked;      /* the client takes no more */
-    uint64_t                        drained;      /* and has it all */
+    uint64_t                        drained;      /* and took it, at last */
+    uint64_t                        waited;       /* ns between, in sum */
     uint64_t                        last_byte;    /* of a complete response */
 
     /* of the main request: r->log_handler before ours */

@@ -222,17 +222,19 @@ ngx_http_edgespan_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
             ctx->blocked = es_mono_ns();
         }
 
-        ctx->drained = 0;
+    } else {
 
-    } else if (ctx->last_byte == 0) {
-
-        if (ctx->blocked != 0 && ctx->drained == 0) {
+        if (ctx->blocked != 0) {
             ctx->drained = es_mono_ns();
+            ctx->waited += ctx->drained - ctx->blocked;
+            ctx->blocked = 0;
         }
 
         /* the last buffer may have to wait for a subrequest's */
 
-        if (ctx->last_buf && !r->main->buffered && r->main->postponed == NULL) {
+        if (ctx->last_byte == 0 && ctx->last_buf && !r->main->buffered
+            && r->main->postponed == NULL)
+        {
             ngx_http_edgespan_sent(r->main, ctx);
         }
     }

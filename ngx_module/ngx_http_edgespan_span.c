@@ -120,7 +120,7 @@ static void
 ngx_http_edgespan_set_timeline(ngx_http_request_t *r,
     ngx_http_edgespan_ctx_t *ctx, es_http_t *http, es_timeline_t *timeline)
 {
-    uint64_t  end;
+    uint64_t  end, waited;
 
     es_timeline_add(timeline, ES_PHASE_UPLOAD, ctx->trace->start_mono_ns,
                     ctx->header_read);
@@ -141,8 +141,17 @@ ngx_http_edgespan_set_timeline(ngx_http_request_t *r,
                         ctx->last_byte, http->end_mono_ns);
     }
 
-    es_timeline_add(timeline, ES_PHASE_DOWNLOAD, ctx->blocked,
-                    ctx->drained != 0 ? ctx->drained : http->end_mono_ns);
+    /* of many short waits only the sum matters: it counts at their end */
+
+    end = ctx->drained;
+    waited = ctx->waited;
+
+    if (ctx->blocked != 0 && ctx->blocked < http->end_mono_ns) {
+        end = http->end_mono_ns;
+        waited += end - ctx->blocked;
+    }
+
+    es_timeline_add(timeline, ES_PHASE_DOWNLOAD, end - waited, end);
 }
 
 

@@ -99,7 +99,7 @@ END
         slow_ok(talk($s, 0, post('/up/x', 40_000), 'x' x 20_000, \0.4, 'x' x 20_000),
             client_upload => 0.3);
         slow_ok(talk($s, 0, post('/up/first', 40_000), 'x' x 20_000, \0.4, 'x' x 20_000),
-            client_upload => 0.4, upstream_first_byte => 0.3);
+            client_upload => 0.3, upstream_first_byte => 0.3);
 
         slow_ok(talk($s, 2, "GET /big HTTP/1.0\r\n\r\n"), client_download => 0.3);
         $span = talk($s, 2, "GET /up/big HTTP/1.0\r\n\r\n");

@@ -144,6 +144,8 @@ my @case = (
         ['client_upload'] ],
     [ 'the client, reading what an upstream had said at once', talk([ get('/proxy/big') ], read => $PAUSE),
         'client_download', ['client_upload'] ],
+    [ 'the client, for which the upstream waits', talk([ get('/unbuffered/big') ], read => $PAUSE),
+        'client_download', ['client_upload'] ],
     [ 'the client, which is to close', talk([ post('/proxy/x', 'Content-Length: 3') . 'abc' ], stay => $PAUSE),
         'client_download', ['client_upload'] ],
     [ 'limit_rate, which is the server', talk([ get('/rated') ]), 'server', [qw(client_upload client_download)] ],

@@ -108,8 +108,8 @@ who_was_slow(void **state)
     has_seconds("edgespan.time.client_upload", 100);
     has_seconds("edgespan.time.upstream_connect", 100);
     has_seconds("edgespan.time.upstream_first_byte", 250);
-    has_seconds("edgespan.time.upstream_body", 300);
-    has_seconds("edgespan.time.client_download", 200);
+    has_seconds("edgespan.time.upstream_body", 200);
+    has_seconds("edgespan.time.client_download", 300);
     has_seconds("edgespan.time.server", 50);
     for (size_t i = 0; i < decoded->n_attributes; i++) {
         if (strncmp(decoded->attributes[i]->key, "edgespan.time.", 14) == 0) {
