@@ -6,6 +6,7 @@ use warnings;
 
 use IO::Socket::INET;
 use IO::Socket::UNIX;
+use Socket qw(SOL_SOCKET SO_RCVBUF);
 use Test::More;
 use Time::HiRes qw(sleep time);
 
@@ -237,6 +238,8 @@ my @case = (
         'edgespan.reason' => 'client_closed_request' ],
     (map {my $path = $_; [ "the client leaves in the middle of $path", sub {
             my $sock = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port) or die;
+            # Or else all of it may be in the kernel before the client leaves.
+            setsockopt $sock, SOL_SOCKET, SO_RCVBUF, 65536 or die "SO_RCVBUF: $!\n";
             print {$sock} "GET $path HTTP/1.1\r\n$CLOSE"; $sock->flush;
             sysread $sock, my $start, 1000; close $sock; },
         "GET $path", $path, 200, 'edgespan.reason' => 'client_closed_request' ]} qw(/sendfile /rated)),
