@@ -200,20 +200,18 @@ ngx_http_edgespan_unlink_log(void *data)
 /* the message alone: without the time, the process and the connection */
 
 static es_str_t
-ngx_http_edgespan_message(ngx_http_edgespan_lines_t *lines, u_char *p,
-    u_char *last)
+ngx_http_edgespan_message(u_char *p, u_char *last, u_char *end)
 {
-    u_char  *end, *start;
+    u_char  *start;
     size_t   client;
 
-    end = last;
     client = sizeof(NGX_HTTP_EDGESPAN_CLIENT) - 1;
 
-    if (lines->end >= p
-        && lines->end + client <= last
-        && ngx_memcmp(lines->end, NGX_HTTP_EDGESPAN_CLIENT, client) == 0)
+    if (end < p
+        || end + client > last
+        || ngx_memcmp(end, NGX_HTTP_EDGESPAN_CLIENT, client) != 0)
     {
-        end = lines->end;
+        end = last;
     }
 
     while (end > p && (end[-1] == LF || end[-1] == CR)) {
@@ -242,24 +240,31 @@ ngx_http_edgespan_message(ngx_http_edgespan_lines_t *lines, u_char *p,
 }
 
 
-/* not for what nginx writes for debugging, maybe from another thread */
+/*
+ * Not for what nginx writes for debugging, maybe from another thread.  What was
+ * wanted is this line and no later one: lines follow that nobody asked us
+ * about, of a request that gives its memory back.
+ */
 
 static void
 ngx_http_edgespan_log_writer(ngx_log_t *log, ngx_uint_t level, u_char *buf,
     size_t len)
 {
-    u_char                     *p;
+    u_char                     *p, *end;
     es_str_t                    message;
     ngx_http_edgespan_line_t   *line;
     ngx_http_edgespan_lines_t  *lines;
 
-    if (level > NGX_LOG_WARN || level == NGX_LOG_STDERR) {
+    if (level == NGX_LOG_DEBUG) {
         return;
     }
 
     lines = log->wdata;
 
-    if (lines->end == NULL || lines->ctx->logging) {
+    end = lines->end;
+    lines->end = NULL;
+
+    if (end == NULL || level > NGX_LOG_WARN || level == NGX_LOG_STDERR) {
         return;
     }
 
@@ -268,9 +273,7 @@ ngx_http_edgespan_log_writer(ngx_log_t *log, ngx_uint_t level, u_char *buf,
         return;
     }
 
-    message = ngx_http_edgespan_message(lines, buf, buf + len);
-
-    lines->end = NULL;
+    message = ngx_http_edgespan_message(buf, buf + len, end);
 
     lines->ctx->logging = 1;
     p = ngx_pnalloc(lines->ctx->request->pool, message.len);

@@ -34,6 +34,8 @@ struct ngx_http_edgespan_peer_s {
     ngx_event_save_peer_session_pt    save_session;
 #endif
 
+    /* NULL: ours is not in its place */
+
     void                             *filter_ctx;
     ngx_output_chain_filter_pt        output_filter;
     ngx_int_t                       (*process_header)(ngx_http_request_t *r);
@@ -56,6 +58,11 @@ static ngx_int_t ngx_http_edgespan_set_session(ngx_peer_connection_t *pc,
 static void ngx_http_edgespan_save_session(ngx_peer_connection_t *pc,
     void *data);
 #endif
+static void ngx_http_edgespan_wrap_header(ngx_http_edgespan_peer_t *peer);
+static ngx_uint_t ngx_http_edgespan_unwrap_filter(
+    ngx_http_edgespan_peer_t *peer);
+static ngx_uint_t ngx_http_edgespan_unwrap_header(
+    ngx_http_edgespan_peer_t *peer);
 static ngx_int_t ngx_http_edgespan_output_filter(void *data, ngx_chain_t *in);
 static ngx_int_t ngx_http_edgespan_process_header(ngx_http_request_t *r);
 
@@ -158,7 +165,7 @@ ngx_http_edgespan_get_peer(ngx_peer_connection_t *pc, void *data)
 
     u = peer->upstream;
 
-    if (u->output.output_filter != ngx_http_edgespan_output_filter) {
+    if (peer->output_filter == NULL) {
         peer->output_filter = u->output.output_filter;
         peer->filter_ctx = u->output.filter_ctx;
 
@@ -222,10 +229,8 @@ ngx_http_edgespan_free_peer(ngx_peer_connection_t *pc, void *data,
 {
     ngx_http_edgespan_peer_t  *peer = data;
 
-    ngx_http_upstream_t      *u;
     ngx_http_edgespan_try_t  *try;
 
-    u = peer->upstream;
     try = ngx_http_edgespan_last_try(peer);
 
     if (try != NULL) {
@@ -234,14 +239,8 @@ ngx_http_edgespan_free_peer(ngx_peer_connection_t *pc, void *data,
 
     /* a file of the cache may be read by process_header next */
 
-    if (u->output.output_filter == ngx_http_edgespan_output_filter) {
-        u->output.output_filter = peer->output_filter;
-        u->output.filter_ctx = peer->filter_ctx;
-    }
-
-    if (u->process_header == ngx_http_edgespan_process_header) {
-        u->process_header = peer->process_header;
-    }
+    (void) ngx_http_edgespan_unwrap_filter(peer);
+    (void) ngx_http_edgespan_unwrap_header(peer);
 
     peer->free(pc, peer->data, state);
 }
@@ -287,6 +286,61 @@ ngx_http_edgespan_save_session(ngx_peer_connection_t *pc, void *data)
 #endif
 
 
+static void
+ngx_http_edgespan_wrap_header(ngx_http_edgespan_peer_t *peer)
+{
+    ngx_http_upstream_t  *u;
+
+    u = peer->upstream;
+
+    if (peer->process_header == NULL) {
+        peer->process_header = u->process_header;
+        u->process_header = ngx_http_edgespan_process_header;
+    }
+}
+
+
+/* False: another module put its own before ours, and goes on calling ours. */
+
+static ngx_uint_t
+ngx_http_edgespan_unwrap_filter(ngx_http_edgespan_peer_t *peer)
+{
+    ngx_http_upstream_t  *u;
+
+    u = peer->upstream;
+
+    if (u->output.output_filter != ngx_http_edgespan_output_filter) {
+        return 0;
+    }
+
+    u->output.output_filter = peer->output_filter;
+    u->output.filter_ctx = peer->filter_ctx;
+
+    peer->output_filter = NULL;
+
+    return 1;
+}
+
+
+static ngx_uint_t
+ngx_http_edgespan_unwrap_header(ngx_http_edgespan_peer_t *peer)
+{
+    ngx_http_upstream_t  *u;
+
+    u = peer->upstream;
+
+    if (u->process_header != ngx_http_edgespan_process_header) {
+        return 0;
+    }
+
+    u->process_header = peer->process_header;
+
+    peer->process_header = NULL;
+
+    return 1;
+}
+
+
 /*
  * With "proxy_ssl_session_reuse off" nobody tells when the TLS handshake began:
  * then it is known when it ended only.
@@ -297,19 +351,23 @@ ngx_http_edgespan_output_filter(void *data, ngx_chain_t *in)
 {
     ngx_http_edgespan_peer_t  *peer = data;
 
-    ngx_http_upstream_t      *u;
-    ngx_http_edgespan_try_t  *try;
+    void                        *filter_ctx;
+    ngx_http_edgespan_try_t     *try;
+    ngx_output_chain_filter_pt   output_filter;
 
-    u = peer->upstream;
+    output_filter = peer->output_filter;
+    filter_ctx = peer->filter_ctx;
+
+    if (!ngx_http_edgespan_unwrap_filter(peer)) {
+        return output_filter(filter_ctx, in);
+    }
+
     try = ngx_http_edgespan_last_try(peer);
-
-    u->output.output_filter = peer->output_filter;
-    u->output.filter_ctx = peer->filter_ctx;
 
     if (!try->reused) {
         try->ready = 1;
 
-        if (u->ssl) {
+        if (peer->upstream->ssl) {
             try->secured = es_mono_ns();
 
         } else {
@@ -319,44 +377,48 @@ ngx_http_edgespan_output_filter(void *data, ngx_chain_t *in)
 
     /* not before: reinit_request() of a retry sets it */
 
-    peer->process_header = u->process_header;
-    u->process_header = ngx_http_edgespan_process_header;
+    ngx_http_edgespan_wrap_header(peer);
 
-    return u->output.output_filter(u->output.filter_ctx, in);
+    return output_filter(filter_ctx, in);
 }
 
 
 static ngx_int_t
 ngx_http_edgespan_process_header(ngx_http_request_t *r)
 {
-    ngx_int_t                  rc;
-    ngx_http_upstream_t       *u;
+    ngx_int_t                  rc, (*process_header)(ngx_http_request_t *r);
     ngx_http_edgespan_ctx_t   *ctx;
     ngx_http_edgespan_try_t   *try;
     ngx_http_edgespan_peer_t  *peer;
 
-    u = r->upstream;
     ctx = ngx_http_edgespan_get_ctx(r);
 
-    if (ctx == NULL || ctx->peer == NULL || ctx->peer->upstream != u) {
+    /* cannot be: what would forget our state ends the upstream */
+
+    if (ctx == NULL || ctx->peer == NULL
+        || ctx->peer->upstream != r->upstream)
+    {
         return NGX_ERROR;
     }
 
     peer = ctx->peer;
-    try = ngx_http_edgespan_last_try(peer);
+    process_header = peer->process_header;
 
-    u->process_header = peer->process_header;
+    if (!ngx_http_edgespan_unwrap_header(peer)) {
+        return process_header(r);
+    }
+
+    try = ngx_http_edgespan_last_try(peer);
     try->first_byte = es_mono_ns();
 
-    rc = u->process_header(r);
+    rc = process_header(r);
 
     /* what an HTTP/2 connection begins with is no response */
 
     if (rc == NGX_AGAIN && peer->leg->http2) {
         try->first_byte = 0;
 
-        peer->process_header = u->process_header;
-        u->process_header = ngx_http_edgespan_process_header;
+        ngx_http_edgespan_wrap_header(peer);
     }
 
     return rc;

@@ -37,7 +37,7 @@ ngx_http_edgespan_wrap_content(ngx_conf_t *cf,
         conf->handler = clcf->handler;
         clcf->handler = ngx_http_edgespan_content;
 
-    } else if (clcf->noname) {
+    } else {
 
         /* "if" without a handler of its own keeps that of its location */
 
@@ -107,13 +107,16 @@ ngx_http_edgespan_parent_id(ngx_http_edgespan_ctx_t *ctx)
 }
 
 
-/* Puts our handler before the one that waits for the subrequest. */
+/*
+ * Puts our handler before the one that waits for the subrequest; again where it
+ * stepped aside for that, not where somebody else has put his before ours.
+ */
 
 void
 ngx_http_edgespan_await_subrequest(ngx_http_request_t *r,
     ngx_http_edgespan_ctx_t *ctx)
 {
-    if (r->post_subrequest == &ctx->post) {
+    if (ctx->post.handler != NULL && r->post_subrequest != ctx->next_post) {
         return;
     }
 

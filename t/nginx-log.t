@@ -12,6 +12,14 @@ use Test::More;
 use EdgespanTest;
 use EdgespanTest::Certificates;
 use EdgespanTest::NginxTraced;
+use EdgespanTest::Upstream;
+
+# What nginx has stored of a body cannot be removed any more: a directory takes its place.
+my $up = EdgespanTest::Upstream->new(respond => sub {
+    my ($file) = $_[0] =~ /^X-Body: (.*)\r$/m;
+    unlink $file and mkdir $file;
+    return EdgespanTest::Upstream::http_response();
+});
 
 my $certificates = EdgespanTest::Certificates->new;
 $certificates->authority('ca');
@@ -23,7 +31,7 @@ my $includes = join '', map {qq{<!--# include virtual="/none/$_" -->}} 1 .. 20;
 my $n = EdgespanTest::NginxTraced->new(
     files => { 'html/page' => $includes,
         'html/mixed' => '<!--# include virtual="/none/mixed" --><!--# include virtual="/quiet/mixed" -->', 'html/ok' => "ok\n" },
-    vars => { CERT => $certificates->dir },
+    vars => { CERT => $certificates->dir, UP => $up->address }, allow => qr/unlink\(\) .* failed/,
     http => <<'CONF');
 limit_req_zone $server_port zone=one:1m rate=1r/m;
 ssl_certificate %%CERT%%/server.pem;
@@ -43,6 +51,8 @@ server {
     location /body { client_max_body_size 10; proxy_pass http://127.0.0.1:%%PORT9%%; }
     location /tls { proxy_ssl_verify on; proxy_ssl_name localhost;
         proxy_ssl_trusted_certificate %%CERT%%/other.pem; proxy_pass https://127.0.0.1:%%PORT3%%; }
+    location /stored { rewrite_log on; rewrite ^/stored$ / break; client_body_in_file_only clean;
+        proxy_set_header X-Body $request_body_file; proxy_pass http://%%UP%%; }
     location /crit { error_log %%PREFIX%%/crit.log crit; }
     location /own { error_log %%PREFIX%%/own.log error; }
     location /two { error_log %%PREFIX%%/loud.log error; error_log %%PREFIX%%/soft.log crit;
@@ -236,6 +246,17 @@ subtest 'a connection that outlives its request' => sub {
     my %traces = map { $_ => 1 } @traces;
     is scalar keys %traces, 3, 'of its own request';
     unlike +(grep {/client sent invalid/} @lines)[0], qr/trace_id/, 'what comes after has none';
+};
+
+# The last line of the request itself is no event, so nobody has taken it yet.
+subtest 'a line that is written when the request is gone' => sub {
+    my ($lines, $record, $answer) = logged('error.log', qr/\/stored/,
+        sub { http_get($port, '/stored', method => 'POST', body => 'body') });
+    is $answer->{status}, 200, 'the answer';
+    ok +(grep {/\[notice\].* matches "\/stored"/ && /$ids/} @$lines), 'a line of the request';
+    $n->wait_log(qr/\[crit\].*unlink\(\) .* failed/, 10);
+    is_deeply [ events($n->server_span($record)) ], [], 'no event';
+    is http_get($port, '/ok')->{status}, 200, 'the next request is served';
 };
 
 $n->lint;
