@@ -6,7 +6,10 @@
  *   pre_connection       it has a new connection
  *   proxy_post_handshake which is secured
  *   create_req           the request is sent
- *   input filters        the first byte of the answer
+ *   http_scheme          likewise of FastCGI and SCGI, whose connections no hook sees: the
+ *                        environment is made that they send
+ *   request filter       likewise of AJP: a body is asked for, be there one or not
+ *   input filters        the first byte of the answer, and its status
  *   output filter        the answer is complete, or the upstream breaks off
  *   request_status       the last try ended
  *
@@ -20,7 +23,7 @@
 
 #include <dlfcn.h>
 
-static ap_filter_rec_t *response_handle, *first_byte_handle, *tunnel_handle;
+static ap_filter_rec_t *request_handle, *response_handle, *first_byte_handle, *tunnel_handle;
 
 /* A handler runs on one thread from its beginning to its end, and the hooks of its
  * connections on the same. So this says whose connection it is, which they do not tell.
@@ -74,11 +77,11 @@ recorded_request(const request_rec *r)
     return request != NULL && es_trace_recording(request->trace) ? request : NULL;
 }
 
-/* NULL: none that goes on. */
+/* NULL: none that goes on. Tracing may have stopped since it began. */
 static edgespan_upstream_t *
 trying(const request_rec *r)
 {
-    const edgespan_request_t *request = recorded_request(r);
+    const edgespan_request_t *request = edgespan_request_of(r);
 
     return request != NULL && request->upstream != NULL && request->upstream->trying
                ? request->upstream
@@ -123,6 +126,9 @@ proxy_scheme_handler(request_rec *r, proxy_worker *worker, proxy_server_conf *co
     if (!upstream->filtered) {
         upstream->filtered = true;
         ap_add_output_filter_handle(response_handle, upstream, r, r->connection);
+        if (strncasecmp(url, "ajp:", 4) == 0) {
+            ap_add_input_filter_handle(request_handle, upstream, r, r->connection);
+        }
     }
     if (upstream->trying) {
         end_try(upstream, HTTP_SERVICE_UNAVAILABLE); /* at a ProxyRemote */
@@ -148,6 +154,17 @@ proxy_request_status(int *status, request_rec *r)
         edgespan_subrequest_failed(r, *status);
     }
     return DECLINED;
+}
+
+/* mod_proxy_fcgi shows an error page from within its handler, which may ask others. */
+void
+edgespan_upstream_redirected(const request_rec *r)
+{
+    edgespan_upstream_t *upstream = trying(r);
+
+    if (upstream != NULL && upstream->complete_mono_ns == 0) {
+        upstream->complete_mono_ns = es_mono_ns();
+    }
 }
 
 /* --------------------------------------------------------- connections --- */
@@ -199,6 +216,17 @@ proxy_post_handshake(conn_rec *c, void *ssl)
     return DECLINED;
 }
 
+/* Whoever asks for the scheme of `r` while its handler runs, makes an environment, which
+ * mod_proxy_fcgi and mod_proxy_scgi do as soon as they are connected. */
+static const char *
+http_scheme(const request_rec *r)
+{
+    if (current != NULL && current->r == r) {
+        edgespan_see_connected(current);
+    }
+    return NULL;
+}
+
 /* What mod_proxy_http reads of a body before it asks. */
 #define READ_AHEAD 16384
 
@@ -231,16 +259,45 @@ proxy_create_req(request_rec *r, request_rec *backend)
 
 /* ------------------------------------------------------------- filters --- */
 
+/* mod_proxy_ajp reads a body when it is connected and has sent the header. */
+static apr_status_t
+request_filter(ap_filter_t *filter, apr_bucket_brigade *brigade, ap_input_mode_t mode,
+               apr_read_type_e block, apr_off_t bytes)
+{
+    edgespan_see_connected(filter->ctx);
+    return ap_get_brigade(filter->next, brigade, mode, block, bytes);
+}
+
+/* Of a line of status; 0: it is none. */
+static unsigned
+status_of_line(apr_bucket_brigade *brigade)
+{
+    char line[] = "HTTP/1.1 101";
+    apr_size_t len = sizeof(line) - 1;
+
+    if (apr_brigade_flatten(brigade, line, &len) != APR_SUCCESS || len != sizeof(line) - 1
+        || !apr_date_checkmask(line, "HTTP/#.# ###")) {
+        return 0;
+    }
+    return (unsigned) atoi(line + 9);
+}
+
+/* What mod_proxy_http makes of it need not be the same: an error page keeps the status
+ * of the error. */
 static apr_status_t
 first_byte_filter(ap_filter_t *filter, apr_bucket_brigade *brigade, ap_input_mode_t mode,
                   apr_read_type_e block, apr_off_t bytes)
 {
     apr_status_t status = ap_get_brigade(filter->next, brigade, mode, block, bytes);
+    edgespan_upstream_t *upstream = filter->ctx;
 
     if (status == APR_SUCCESS && !APR_BRIGADE_EMPTY(brigade)
         && !APR_BUCKET_IS_EOS(APR_BRIGADE_FIRST(brigade))) {
-        see_first_byte(filter->ctx);
-        ap_remove_input_filter(filter);
+        see_first_byte(upstream);
+        upstream->status = status_of_line(brigade);
+        if (upstream->status >= HTTP_OK || upstream->status == HTTP_SWITCHING_PROTOCOLS) {
+            ap_remove_input_filter(filter);
+        }
     }
     return status;
 }
@@ -252,8 +309,6 @@ tunnel_filter(ap_filter_t *filter, apr_bucket_brigade *brigade, ap_input_mode_t 
 {
     apr_status_t status = ap_get_brigade(filter->next, brigade, mode, block, bytes);
     edgespan_upstream_t *upstream = current;
-    char line[] = "HTTP/1.1 101";
-    apr_size_t len = sizeof(line) - 1;
 
     if (status != APR_SUCCESS || APR_BRIGADE_EMPTY(brigade)) {
         return status;
@@ -261,10 +316,7 @@ tunnel_filter(ap_filter_t *filter, apr_bucket_brigade *brigade, ap_input_mode_t 
     ap_remove_input_filter(filter);
     if (upstream != NULL && !upstream->asked) {
         see_first_byte(upstream);
-        if (apr_brigade_flatten(brigade, line, &len) == APR_SUCCESS && len == sizeof(line) - 1
-            && apr_date_checkmask(line, "HTTP/#.# ###")) {
-            upstream->request->tunnel_status = (unsigned) atoi(line + 9);
-        }
+        upstream->request->tunnel_status = status_of_line(brigade);
     }
     return status;
 }
@@ -296,10 +348,12 @@ response_filter(ap_filter_t *filter, apr_bucket_brigade *brigade)
     return ap_pass_brigade(filter->next, brigade);
 }
 
-/* The input filters are next to the connection, behind TLS. */
+/* Those of an upstream's connection are next to it, behind TLS. */
 void
 edgespan_proxy_filters(void)
 {
+    request_handle = ap_register_input_filter("EDGESPAN_UPSTREAM_REQUEST", request_filter, NULL,
+                                              AP_FTYPE_CONTENT_SET);
     response_handle =
         ap_register_output_filter("EDGESPAN_UPSTREAM", response_filter, NULL, AP_FTYPE_RESOURCE);
     first_byte_handle = ap_register_input_filter("EDGESPAN_UPSTREAM_FIRST_BYTE", first_byte_filter,
@@ -326,5 +380,9 @@ edgespan_proxy_hooks(void)
     ap_hook_pre_connection(pre_connection, NULL, NULL, APR_HOOK_LAST);
     APR_OPTIONAL_HOOK(ssl, proxy_post_handshake, proxy_post_handshake, NULL, NULL, APR_HOOK_MIDDLE);
     APR_OPTIONAL_HOOK(proxy, create_req, proxy_create_req, NULL, NULL, APR_HOOK_MIDDLE);
-    APR_OPTIONAL_HOOK(proxy, request_status, proxy_request_status, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_http_scheme(http_scheme, NULL, NULL, APR_HOOK_REALLY_FIRST);
+
+    /* Before mod_proxy_scgi, which goes elsewhere from there (X-Sendfile). */
+    APR_OPTIONAL_HOOK(proxy, request_status, proxy_request_status, NULL, NULL,
+                      APR_HOOK_REALLY_FIRST);
 }

@@ -354,6 +354,9 @@ edgespan_insert_filter(request_rec *r)
     if (trace == NULL || !trace->decided) {
         return;
     }
+    if (r->prev != NULL) {
+        edgespan_upstream_redirected(r->prev);
+    }
     if (r->main != NULL) {
         enter_subrequest(r, trace);
         return;

@@ -77,6 +77,25 @@ edgespan_set_peer(edgespan_upstream_t *upstream, const conn_rec *c)
 
 /* --------------------------------------------------------------- begin --- */
 
+static bool
+has_scheme(const edgespan_upstream_t *upstream, es_str_t scheme)
+{
+    return upstream->scheme.len == scheme.len
+           && strncasecmp(upstream->scheme.data, scheme.data, scheme.len) == 0;
+}
+
+/* Which keeps connections by itself, which if it is told so, which never. */
+static void
+set_connection(edgespan_upstream_t *upstream, const proxy_worker *worker)
+{
+    const bool ajp = has_scheme(upstream, ES_STR("ajp")),
+               fcgi = has_scheme(upstream, ES_STR("fcgi"));
+
+    upstream->hidden = ajp || fcgi || has_scheme(upstream, ES_STR("scgi"));
+    upstream->kept = (ajp && !worker->s->disablereuse)
+                     || (fcgi && worker->s->disablereuse_set && !worker->s->disablereuse);
+}
+
 /* An id of its own, in the headers and in the environment, from which each handler
  * makes the request anew. */
 static void
@@ -115,6 +134,7 @@ edgespan_begin_try(edgespan_upstream_t *upstream, const proxy_worker *worker, co
 
     start(upstream, es_mono_ns());
     set_url(upstream, url);
+    set_connection(upstream, worker);
     upstream->port = worker->s->port;
     authority = upstream->host;
     if (proxyhost != NULL) {
@@ -141,14 +161,20 @@ edgespan_body_was_read(edgespan_upstream_t *upstream)
     }
 }
 
-/* ----------------------------------------------------------------- end --- */
-
-static bool
-has_scheme(const edgespan_upstream_t *upstream, es_str_t scheme)
+void
+edgespan_see_connected(edgespan_upstream_t *upstream)
 {
-    return upstream->scheme.len == scheme.len
-           && strncasecmp(upstream->scheme.data, scheme.data, scheme.len) == 0;
+    if (!upstream->trying || !upstream->hidden || upstream->asked) {
+        return;
+    }
+    upstream->asked = true;
+    edgespan_body_was_read(upstream);
+    if (!upstream->kept) {
+        upstream->http_try.connected_mono_ns = es_mono_ns();
+    }
 }
+
+/* ----------------------------------------------------------------- end --- */
 
 static bool
 is_tls(const edgespan_upstream_t *upstream)
@@ -156,8 +182,6 @@ is_tls(const edgespan_upstream_t *upstream)
     return has_scheme(upstream, ES_STR("https")) || has_scheme(upstream, ES_STR("wss"));
 }
 
-/* Of the protocols that bypass httpd's connections (fcgi, scgi, ajp) nothing is seen
- * of the connection; 503 is what they say when there was none. */
 static bool
 was_connected(const edgespan_upstream_t *upstream)
 {
@@ -179,6 +203,14 @@ is_overridden(const edgespan_upstream_t *upstream, int status)
            && ap_is_HTTP_ERROR(status) && status != HTTP_BAD_GATEWAY;
 }
 
+/* The client has what the upstream answered, or wants none of it: what mod_proxy_scgi and
+ * mod_proxy_uwsgi return is httpd's own answer to conditions of the request. */
+static bool
+is_condition(const edgespan_upstream_t *upstream, int status)
+{
+    return (status == HTTP_NOT_MODIFIED || status == HTTP_PRECONDITION_FAILED) && upstream->asked;
+}
+
 /* The client's request turned out to be none, most likely while its body was read. */
 static bool
 is_clients_fault(int status)
@@ -187,12 +219,13 @@ is_clients_fault(int status)
            || status == HTTP_REQUEST_ENTITY_TOO_LARGE;
 }
 
-/* mod_proxy_http reads what it can of the body before it asks anybody. */
+/* mod_proxy_http and mod_proxy_fcgi read what they can of the body before they ask anybody. */
 static bool
 was_asked(const edgespan_upstream_t *upstream, int status)
 {
     return !is_clients_fault(status) || upstream->asked || upstream->http_try.connected_mono_ns != 0
-           || !(has_scheme(upstream, ES_STR("http")) || has_scheme(upstream, ES_STR("https")));
+           || !(has_scheme(upstream, ES_STR("http")) || has_scheme(upstream, ES_STR("https"))
+                || has_scheme(upstream, ES_STR("fcgi")));
 }
 
 /* That r->status and not a failure of its own tells the answer, mod_proxy says by OK or
@@ -207,7 +240,8 @@ set_result(edgespan_upstream_t *upstream, int status)
 
     if (request->unanswered) {
         try->error_type = ES_ERROR_NO_RESPONSE;
-    } else if (status == OK || status == DONE || status == AP_FILTER_ERROR || overridden) {
+    } else if (status == OK || status == DONE || status == AP_FILTER_ERROR || overridden
+               || is_condition(upstream, status)) {
         try->status = request->tunnel_status;
         if (try->status == 0) {
             try->status = overridden && status > 0 ? (unsigned) status
@@ -222,6 +256,7 @@ set_result(edgespan_upstream_t *upstream, int status)
     } else if (status == HTTP_GATEWAY_TIME_OUT
                || apr_table_get(r->notes, "proxy_timedout") != NULL) {
         try->error_type = ES_ERROR_TIMEOUT;
+        try->unconnected = try->connected_mono_ns != 0 && !was_connected(upstream);
     } else if (was_connected(upstream) || status == HTTP_BAD_GATEWAY) {
         try->error_type = ES_ERROR_NO_RESPONSE;
     } else if (status == HTTP_SERVICE_UNAVAILABLE || try->connected_mono_ns != 0) {

@@ -17,7 +17,9 @@ struct edgespan_upstream {
     bool filtered;
 
     bool trying;
-    bool asked; /* the request was sent, or as good as that */
+    bool asked;  /* the request was sent, or as good as that */
+    bool hidden; /* its connection is the handler's own: no hook sees it */
+    bool kept;   /* which may have been used before */
     unsigned tries;
     es_str_t scheme, host, target, version;
     unsigned port;
@@ -39,6 +41,9 @@ void edgespan_end_try(edgespan_upstream_t *upstream, int status);
 /* What was read from the client since its beginning, was read before the upstream was
  * asked: it begins behind that. */
 void edgespan_body_was_read(edgespan_upstream_t *upstream);
+
+/* The handler goes on behind a connection that is hidden. */
+void edgespan_see_connected(edgespan_upstream_t *upstream);
 
 /* Whom it speaks to, now that there is a connection. */
 void edgespan_set_peer(edgespan_upstream_t *upstream, const conn_rec *c);

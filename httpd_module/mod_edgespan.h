@@ -293,6 +293,9 @@ int edgespan_is_proxied(const request_rec *r);
  * the same. */
 const uint8_t *edgespan_upstream_id(request_rec *r, edgespan_request_t *request);
 
+/* `r` goes elsewhere by an internal redirect. */
+void edgespan_upstream_redirected(const request_rec *r);
+
 /* --------------------------------------------------------- subrequests --- */
 
 void edgespan_subrequest_filters(void);

@@ -190,6 +190,7 @@ subtest 'TLS' => sub {
     $certificates->authority('ca');
     $certificates->certificate('server', 'ca');
     my $plain = EdgespanTest::Httpd->new(module => 0)->start;
+    my $silent = EdgespanTest::Upstream->new;
     my $back = traced(extra => [qw(ssl socache_shmcb)], trace => 'On',
         vars => { DIR => $certificates->dir }, http => <<'END')->start;
 OtelServiceName back
@@ -198,12 +199,14 @@ SSLCertificateFile %%DIR%%/server.pem
 SSLCertificateKeyFile %%DIR%%/server.key
 END
     my $s = traced(workers => 1, extra => [qw(ssl socache_shmcb)],
-        vars => { BACK => $back->port, PLAIN => $plain->port, DIR => $certificates->dir },
+        vars => { BACK => $back->port, PLAIN => $plain->port, SILENT => $silent->port,
+            DIR => $certificates->dir },
         http => <<'END')->start;
 SSLProxyEngine On
 SSLProxyCACertificateFile %%DIR%%/ca.pem
 ProxyPass /up/ https://localhost:%%BACK%%/
 ProxyPass /plain/ https://localhost:%%PLAIN%%/
+ProxyPass /silent/ https://127.0.0.1:%%SILENT%%/ timeout=1
 END
     my ($client) = tries($s, get($s, '/up/'));
     my $times = sub { $client->{attrs}{"edgespan.time.upstream_$_[0]"} // 0 };
@@ -221,6 +224,13 @@ END
 
     ($client) = tries($s, get($s, '/plain/'));
     is $client->{attrs}{'error.type'}, 'connection_failed', 'no handshake: no connection';
+
+    my $span = get($s, '/silent/');
+    ($client) = tries($s, $span);
+    like $client->{attrs}{'error.type'}, qr/^(?:timeout|connection_failed)$/,
+        'a handshake that never ends';
+    cmp_ok $span->{attrs}{'edgespan.time.upstream_connect'}, '>', 0.9, 'is no connection either';
+    is $span->{attrs}{'edgespan.time.upstream_first_byte'}, undef, 'and no answer to wait for';
     lint($s);
     $_->finish for $s, $back, $plain;
 };

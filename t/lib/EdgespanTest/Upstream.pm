@@ -27,12 +27,13 @@ my %PROTOCOL = (
     fastcgi => [ \&_fastcgi_complete, \&fastcgi_response ],
     scgi    => [ \&_scgi_complete,    sub { "Status: 200 OK\r\n\r\nok\n" } ],
     uwsgi   => [ \&_uwsgi_complete,   sub { "HTTP/1.1 200 OK\r\n\r\nok\n" } ],
+    ajp     => [ \&_ajp_complete,     sub { ajp_response() } ],
 );
 
 # Options: protocol ('http'), unix (socket path; otherwise 127.0.0.1),
 # respond: sub ($bytes, $number) giving the steps of the answer, each of which
 #   is text to send, [delay => seconds], 'close', 'reset' or 'hang'. Without
-#   'close' and 'hang' the connection waits for the next request (http) or is
+#   'close' and 'hang' the connection waits for the next request (http, ajp) or is
 #   closed.
 sub new {
     my ($class, %opt) = @_;
@@ -165,6 +166,17 @@ sub fastcgi_response {
         . pack('C2 n2 C x N C x3', 1, 3, 1, 8, 0, 0, 0);
 }
 
+# A packet of AJP13 to the web server.
+sub _ajp_packet { return 'AB' . pack 'n/a*', join '', @_ }
+
+# A header, the body and the end; $reuse: the connection is kept.
+sub ajp_response {
+    my ($status, $body, $reuse) = @_;
+    $body //= "ok\n";
+    return _ajp_packet(pack 'C n n/a* x n', 4, $status // 200, 'x', 0)
+        . _ajp_packet(pack 'C n/a* x', 3, $body) . _ajp_packet(pack 'C C', 5, $reuse // 1);
+}
+
 # --- The child ------------------------------------------------------------
 
 sub _http_complete {
@@ -201,6 +213,14 @@ sub _scgi_complete {
     return 0 if length $in < $total;
     my ($body) = substr($in, 0, $total) =~ /CONTENT_LENGTH\0(\d+)\0/;
     $total += $body // 0;
+    return length $in >= $total ? $total : 0;
+}
+
+# Requests without a body: one packet.
+sub _ajp_complete {
+    my ($in) = @_;
+    return 0 if length $in < 4;
+    my $total = 4 + unpack 'x2 n', $in;
     return length $in >= $total ? $total : 0;
 }
 
@@ -260,7 +280,7 @@ sub _run {
                 _write("$base.req", $bytes);
                 push @{ $conn->{steps} }, $self->{respond}->($bytes, $count);
                 push @{ $conn->{steps} }, 'close'
-                    if $self->{protocol} ne 'http';
+                    if $self->{protocol} !~ /^(?:http|ajp)$/;
             }
         }
     }
