@@ -75,11 +75,12 @@ sub draw {
         my $at     = ($span->{startTimeUnixNano} - $start) / 1e6;
         my $kind   = (qw(- INTERNAL SERVER CLIENT))[$span->{kind}];
         my $status = $span->{attr}{'http.response.status_code'} // '';
-        my $error  = ($span->{status}{code} // 0) == 2 ? '  ERROR' : '';
-        my $label  = "$first$span->{name}";
+        my $error  = ($span->{status}{code} // 0) == 2 ? "  $span->{attr}{'error.type'}" : '';
+        my $again  = $span->{attr}{'http.request.resend_count'};
+        my $label  = "$first$span->{name}" . ($again ? ", try " . ($again + 1) : '');
         # The drawing's characters count as one each, not as their bytes.
         utf8::decode(my $width = $label);
-        $text .= sprintf "%s%s %-6s  %-9s  %3s %9.3f ms  at %8.3f%s\n",
+        $text .= sprintf "%s%s %-8s  %-9s  %3s %9.3f ms  at %8.3f%s\n",
             $label, ' ' x (44 - length $width > 0 ? 44 - length $width : 0),
             $kind, $span->{service}, $status, $ms, $at, $error;
         my @below = sort { $a->{startTimeUnixNano} <=> $b->{startTimeUnixNano} }
@@ -90,6 +91,15 @@ sub draw {
     };
     $line->($_, '', '') for @roots;
     return $text;
+}
+
+# What the first span waited for; the parts add up to its duration.
+sub waits {
+    my ($self, $id) = @_;
+    my ($root) = $self->roots($id);
+    my %ms = map { /^edgespan\.time\.(.*)/ ? ($1 => 1000 * $root->{attr}{$_}) : () } keys %{$root->{attr}};
+    return 'who was slow? '
+        . join(', ', map { sprintf '%s %.3f ms', $_, $ms{$_} } sort { $ms{$b} <=> $ms{$a} } keys %ms) . "\n";
 }
 
 1;

@@ -12,6 +12,7 @@ use warnings;
 use Cwd 'abs_path';
 use File::Basename 'dirname';
 use File::Temp 'tempdir';
+use IO::Handle;
 use IO::Socket::INET;
 use POSIX ':sys_wait_h';
 use Time::HiRes qw(sleep time);
@@ -22,6 +23,8 @@ use Tree;
 my $here  = dirname(abs_path(__FILE__));
 my $root  = dirname(dirname($here));
 my $build = "$root/" . ($ENV{BUILD} || 'build');
+
+STDOUT->autoflush(1);
 
 my $tmp = tempdir('edgespan-demo-XXXXXX', TMPDIR => 1, CLEANUP => 1);
 my @children;
@@ -94,7 +97,7 @@ my %value = (
     NGINX_MODULE => "$build/nginx/ngx_http_edgespan_module.so",
     HTTPD_MODULE => "$build/httpd/mod_edgespan.so",
     GATEWAY => port(8080), DASHBOARD => port(8081), USERS => port(8082), PRODUCTS => port(8083),
-    INVENTORY => port(8084),
+    INVENTORY => port(8084), NOBODY => port(8085),
     NGINX_EXPORTER => '', HTTPD_EXPORTER => '',
     HTTPD_USER => $> == 0 ? "User nobody\nGroup nogroup" : '',
 );
@@ -155,16 +158,16 @@ printf "%d requests sent in %.1f s\n", scalar @paths, time - $started;
 
 my $tree = Tree->new("$tmp/spans/gateway.jsonl", "$tmp/spans/services.jsonl");
 
-# The dashboard's trace has 11 spans; the files are written a little later.
+# The dashboard's trace has 15 spans; the files are written a little later.
 my ($trace, $deadline) = (undef, time + 10);
 until ($trace) {
     $tree->read;
-    ($trace) = grep { $tree->route($_) eq '/dashboard' && $tree->count($_) >= 11 } $tree->traces;
+    ($trace) = grep { $tree->route($_) eq '/dashboard' && $tree->count($_) >= 15 } $tree->traces;
     die "the dashboard's trace did not arrive:\n" . slurp("$tmp/nginx-error.log") . slurp("$tmp/httpd-error.log")
         if !$trace && time > $deadline;
     sleep 0.05;
 }
-print "\n", $tree->draw($trace);
+print "\n", $tree->draw($trace), $tree->waits($trace);
 
 print "\nYour own trace:\n\n  curl -H 'traceparent: 00-", '0af7651916cd43dd8448eb211c80319c',
     "-b7ad6b7169203331-01' $url/dashboard\n\n";
