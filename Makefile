@@ -247,7 +247,7 @@ demo:
 # Servers, compilers, libraries; from perl on for the tests and the demo.
 DEBIAN_PACKAGES = nginx nginx-dev apache2-bin apache2-dev gcc libc6-dev make protobuf-c-compiler \
 	protobuf-compiler libprotobuf-c-dev libcurl4-openssl-dev libjansson-dev zlib1g-dev libssl-dev libcmocka-dev \
-	perl libprotocol-http2-perl curl openssl apache2-utils strace $(BESIDE) $(EXTRA)
+	perl libprotocol-http2-perl curl openssl apache2-utils strace php-fpm $(BESIDE) $(EXTRA)
 
 # Modules of nginx that ours is tested beside, where the release has them.
 BESIDE = $(addprefix libnginx-mod-,http-lua http-js http-headers-more-filter http-geoip2 \
@@ -255,7 +255,7 @@ BESIDE = $(addprefix libnginx-mod-,http-lua http-js http-headers-more-filter htt
 
 FEDORA_PACKAGES = nginx nginx-mod-devel httpd httpd-devel gcc make protobuf-c-compiler \
 	protobuf-compiler protobuf-c-devel libcurl-devel jansson-devel zlib-devel openssl-devel libcmocka-devel \
-	perl perl-Protocol-HTTP2 curl openssl httpd-tools strace $(EXTRA)
+	perl perl-Protocol-HTTP2 curl openssl httpd-tools strace php-fpm $(EXTRA)
 ALPINE_PACKAGES = nginx apache2 apache2-dev build-base bash protobuf-c-compiler protoc \
 	protobuf-c-dev curl-dev jansson-dev cmocka-dev pcre2-dev openssl-dev zlib-dev \
 	perl perl-utils curl openssl apache2-utils strace $(EXTRA)

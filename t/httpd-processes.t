@@ -290,6 +290,46 @@ subtest 'a collector that comes late, and goes' => sub {
     $s->finish;
 };
 
+# Processor time and switches to others of a process, in ticks and times.
+sub spent {
+    my ($pid) = @_;
+    my @stat = split ' ', slurp("/proc/$pid/stat") =~ s/.*\) //sr;
+    my $switches = 0;
+    for my $status (glob "/proc/$pid/task/*/status") {
+        $switches += $1 if (slurp($status) // '') =~ /^voluntary_ctxt_switches:\s*(\d+)/m;
+    }
+    return ($stat[11] + $stat[12], $switches);
+}
+
+subtest 'a kernel without pidfd_open()' => sub {
+    plan skip_all => 'a sanitizer is preloaded, too' if $ENV{LD_PRELOAD};
+    my $so = tmpdir() . '/nopidfd.so';
+    system($ENV{CC} || 'cc', qw(-shared -fPIC -O2 -o), $so, repo_root() . '/t/preload/nopidfd.c',
+        '-ldl') == 0 or die 'the preloaded library does not compile';
+    my $s = traced(workers => 4, env => { LD_PRELOAD => $so }, exporter => 'interval=1s',
+        allow => qr/exit signal Killed/)->start;
+    http_get($s->port, '/');
+    arrived($s, 'at first');
+
+    my @pids = $s->worker_pids;
+    my %before = map { $_ => [ spent($_) ] } @pids;
+    my $begin = time;
+    select undef, undef, undef, 2;
+    my $waited = time - $begin;
+    for my $pid (@pids) {
+        my ($ticks, $switches) = spent($pid);
+        cmp_ok $ticks - $before{$pid}[0], '<', $waited * POSIX::sysconf(POSIX::_SC_CLK_TCK()) / 4,
+            'nobody spins';
+        cmp_ok $switches - $before{$pid}[1], '<', 200 * $waited, 'nor nearly so';
+    }
+    my ($leader) = http_get($s->port, '/otel-status')->{body} =~ /^leader\.pid +(\d+)$/m;
+    kill KILL => $leader;
+    wait_for(sub { !grep { $_ == $leader } $s->worker_pids }, 10, 'the death of the leader');
+    http_get($s->port, '/');
+    arrived($s, 'another one leads');
+    $s->finish;
+};
+
 subtest 'a restart with another configuration' => sub {
     my ($c, $other) = map { EdgespanTest::Collector->new } 1, 2;
     my $s = traced(collector => $c)->start;
