@@ -150,9 +150,6 @@ proxy_request_status(int *status, request_rec *r)
         }
         end_try(upstream, *status);
     }
-    if (r->main != NULL && ap_is_HTTP_ERROR(*status)) {
-        edgespan_subrequest_failed(r, *status);
-    }
     return DECLINED;
 }
 

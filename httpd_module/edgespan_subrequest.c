@@ -1,6 +1,7 @@
 /* The INTERNAL span of a subrequest that runs.
  *
  *   insert_filter   it begins to run; most only look something up and never do
+ *   handler         what its handler returns, which httpd does not show
  *   output filter   the end of what it had to say, which comes for sure: httpd adds it
  *                   where a handler does not
  *   cleanup         it is destroyed without that, or the request ends. mod_include never
@@ -15,7 +16,7 @@ struct edgespan_subrequest {
     request_rec *r; /* where internal redirects led so far */
     uint64_t start_mono_ns;
     uint64_t answered_mono_ns; /* its parent had what came of it by then; 0: nothing came */
-    unsigned failure;          /* the status of an upstream that failed; 0: none did */
+    unsigned failure;          /* what its handler returned; 0: no error */
     unsigned inner;            /* subrequests of its own that have not ended */
     bool has_span;
     bool ended;
@@ -58,18 +59,6 @@ edgespan_parent_id(const request_rec *r)
 
 /* ----------------------------------------------------------------- end --- */
 
-/* What a handler returns is not shown. If nothing came of it, it may have failed. */
-static unsigned
-status_of(const edgespan_subrequest_t *subrequest)
-{
-    if (subrequest->failure != 0) {
-        return subrequest->failure;
-    }
-    return subrequest->answered_mono_ns != 0 || subrequest->r->status != HTTP_OK
-               ? (unsigned) subrequest->r->status
-               : 0;
-}
-
 static void
 end_span(const edgespan_subrequest_t *subrequest, uint64_t end)
 {
@@ -84,7 +73,7 @@ end_span(const edgespan_subrequest_t *subrequest, uint64_t end)
         .method = es_cstr(r->method),
         .target = es_cstr(r->unparsed_uri != NULL ? r->unparsed_uri : r->uri),
         .route = edgespan_route(r),
-        .status = status_of(subrequest),
+        .status = subrequest->failure != 0 ? subrequest->failure : (unsigned) r->status,
         .request_body_size = -1,
         .response_body_size = -1,
         .cache_status = edgespan_cache_status(r),
@@ -140,14 +129,25 @@ edgespan_end_subrequests(edgespan_request_t *initial)
     }
 }
 
-void
-edgespan_subrequest_failed(const request_rec *r, int status)
-{
-    const edgespan_request_t *request = edgespan_request_of(r);
+/* ------------------------------------------------------------- handler --- */
 
-    if (request != NULL && request->subrequest != NULL) {
-        request->subrequest->failure = (unsigned) status;
+/* The first of all handlers: it runs the others and tells what they say. */
+int
+edgespan_subrequest_handler(request_rec *r)
+{
+    edgespan_request_t *request = r->main != NULL ? edgespan_request_of(r) : NULL;
+    int status;
+
+    if (request == NULL || request->subrequest == NULL || request->handled) {
+        return DECLINED;
     }
+    request->handled = 1;
+    status = ap_run_handler(r);
+    if (status == DECLINED || ap_is_HTTP_ERROR(status)) {
+        request->subrequest->failure =
+            status == DECLINED ? HTTP_INTERNAL_SERVER_ERROR : (unsigned) status;
+    }
+    return status;
 }
 
 /* ------------------------------------------------------------- filters --- */

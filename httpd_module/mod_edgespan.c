@@ -35,6 +35,7 @@ register_hooks(apr_pool_t *p)
     ap_hook_insert_filter(edgespan_insert_filter, NULL, NULL, APR_HOOK_LAST);
     ap_hook_insert_error_filter(edgespan_insert_filter, NULL, NULL, APR_HOOK_LAST);
 
+    ap_hook_handler(edgespan_subrequest_handler, NULL, NULL, APR_HOOK_REALLY_FIRST);
     ap_hook_handler(edgespan_status_handler, NULL, NULL, APR_HOOK_MIDDLE);
     APR_OPTIONAL_HOOK(ap, status_hook, edgespan_server_status, NULL, NULL, APR_HOOK_MIDDLE);
 

@@ -164,6 +164,7 @@ typedef struct {
     const char *trace_id;        /* the ids are in its tables, OTEL_TRACE_ID ...; NULL: not yet */
     unsigned int decided : 1;    /* its configuration was asked */
     unsigned int shown : 1;      /* and the decision, OTEL_SAMPLED ... */
+    unsigned int handled : 1;    /* its handlers run, or did */
     unsigned int truncated : 1;  /* the upstream ended before its response */
     unsigned int unanswered : 1; /* httpd closed the connection instead of a response */
 
@@ -303,8 +304,7 @@ void edgespan_subrequest_filters(void);
 /* `r` begins to run. */
 void edgespan_begin_subrequest(request_rec *r, edgespan_request_t *request);
 
-/* By what mod_proxy returns. */
-void edgespan_subrequest_failed(const request_rec *r, int status);
+int edgespan_subrequest_handler(request_rec *r);
 
 /* Those that still run when the exchange ends. */
 void edgespan_end_subrequests(edgespan_request_t *initial);

@@ -131,7 +131,8 @@ END
     is $status->('/up/500'), 500, "an upstream's error";
     is $status->('/dead/x'), 503, 'no upstream';
     is $status->('/up/short'), 200, 'an answer that was cut short';
-    is $status->('/cgi/fails'), undef, 'whatever a script that fails returns';
+    is $status->('/cgi/fails'), 500, 'a script that fails';
+    is $sub{'/cgi/fails'}{attrs}{'error.type'}, 500, 'is an error';
     is $status->('/empty.txt'), 200, 'an empty answer is one';
     is $status->('/sorry.txt'), 200, 'redirected';
     is keys %sub, 7, 'one span for both steps';
@@ -141,7 +142,7 @@ END
     $span = get($s, '/missing.shtml');
     %sub = subrequests($s, $span);
     is_deeply [ keys %sub ], ['/none'], 'what is denied does not run, what is not there does';
-    is $status->('/none'), undef, 'whatever that returns';
+    is $status->('/none'), 404, 'to say so';
     lint($s);
     $s->finish;
 };
