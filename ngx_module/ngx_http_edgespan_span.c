@@ -9,6 +9,7 @@
 
 static void ngx_http_edgespan_set_request_line(ngx_http_request_t *r,
     es_http_t *http);
+static void ngx_http_edgespan_set_host(ngx_http_request_t *r, es_http_t *http);
 static void ngx_http_edgespan_set_peer(ngx_http_request_t *r, es_http_t *http);
 static void ngx_http_edgespan_set_sizes(ngx_http_request_t *r,
     es_http_t *http);
@@ -70,9 +71,7 @@ ngx_http_edgespan_end_request(ngx_http_request_t *r,
     http.scheme = ES_STR("http");
 #endif
 
-    if (r->headers_in.host != NULL) {
-        http.host = ngx_http_edgespan_str(&r->headers_in.host->value);
-    }
+    ngx_http_edgespan_set_host(r, &http);
 
     if (r->headers_in.user_agent != NULL) {
         http.user_agent =
@@ -235,6 +234,26 @@ ngx_http_edgespan_set_request_line(ngx_http_request_t *r, es_http_t *http)
 }
 
 
+/* nginx makes no Host of HTTP/3's :authority, as it does of HTTP/2's */
+
+static void
+ngx_http_edgespan_set_host(ngx_http_request_t *r, es_http_t *http)
+{
+    if (r->headers_in.host != NULL) {
+        http->host = ngx_http_edgespan_str(&r->headers_in.host->value);
+        return;
+    }
+
+#ifdef NGX_HTTP_VERSION_30
+
+    if (r->http_version == NGX_HTTP_VERSION_30 && r->host_start != NULL) {
+        http->host = es_str(r->host_start, r->host_end - r->host_start);
+    }
+
+#endif
+}
+
+
 /* the real peer: the realip module keeps it where it has replaced it */
 
 static void
@@ -334,7 +353,9 @@ ngx_http_edgespan_set_outcome(ngx_http_request_t *r,
     if (!r->header_sent) {
         http->status = 0;
 
-        switch (status) {
+        /* what came in place of another answer had its status before */
+
+        switch (r->headers_out.status ? r->headers_out.status : status) {
 
         case NGX_HTTP_BAD_REQUEST:  /* closed within the header */
         case NGX_HTTP_CLIENT_CLOSED_REQUEST:
@@ -348,6 +369,14 @@ ngx_http_edgespan_set_outcome(ngx_http_request_t *r,
         case NGX_HTTP_REQUEST_TIME_OUT:
             http->reason = ES_REASON_REQUEST_TIMEOUT;
             break;
+
+        default:
+
+            /* a QUIC connection ends its streams without any code */
+
+            if (c->read->error) {
+                http->reason = ES_REASON_CLIENT_CLOSED;
+            }
         }
 
         return;
