@@ -190,7 +190,7 @@ MATRIX =
 MATRIX_SOURCES =
 
 matrix:
-	$(MAKE) deps EXTRA='$(if $(CLANG),,clang) debian-archive-keyring dpkg-dev libpcre2-dev'
+	$(MAKE) deps EXTRA='$(if $(CLANG),,clang) debian-archive-keyring dpkg-dev libpcre2-dev python3-venv'
 	t/matrix/fetch
 	MATRIX_SOURCES='$(MATRIX_SOURCES)' t/matrix/run $(MATRIX)
 

@@ -55,6 +55,13 @@ sub _version {
     };
 }
 
+# Whether it was configured with an option: "http_v3_module".
+sub built_with {
+    my ($self, $option) = @_;
+    my (undef, $text) = $self->_run($self->{program}, '-V');
+    return $text =~ /--with-\Q$option\E\b/;
+}
+
 sub command {
     my ($self, @more) = @_;
     my $prefix = $self->{prefix};
