@@ -61,6 +61,7 @@ server {
     location /precondition { error_page 412 /e/404.html; alias %%PREFIX%%/html/file.txt; }
     location = /444 { return 444; }
     location /hang { proxy_pass http://up; }
+    location /late { error_page 404 /hang/late; }
     location /slow { proxy_pass http://up; }
     location /limited { limit_req zone=one; }
     location /denied { deny all; }
@@ -235,6 +236,10 @@ my @case = (
     [ 'the client gives up waiting (499)', leave("GET /hang HTTP/1.1\r\n$CLOSE", undef, sub {
             wait_for(sub { grep {m{ /hang }} $u->requests }, 5, 'upstream') }),
         'GET /hang*', '/hang*', undef, clients => 1,
+        'edgespan.reason' => 'client_closed_request' ],
+    [ 'the client leaves while another answer is looked for', leave("GET /late HTTP/1.1\r\n$CLOSE",
+            undef, sub { wait_for(sub { grep {m{ /hang/late }} $u->requests }, 30, 'upstream') }),
+        'GET /late*', '/late*', undef, clients => 1,
         'edgespan.reason' => 'client_closed_request' ],
     (map {my $path = $_; [ "the client leaves in the middle of $path", sub {
             my $sock = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port) or die;

@@ -48,7 +48,7 @@ server {
         proxy_intercept_errors on; error_page 503 = @instead; }
     location = /check { internal; proxy_pass http://%%UP%%/allowed; }
     location = /mirrored { internal; proxy_pass http://%%UP%%/copy; }
-    location /late/ { proxy_pass http://%%UP%%; proxy_intercept_errors on; error_page 503 = @late; }
+    location /late/ { proxy_pass http://%%UP%%; proxy_intercept_errors on; error_page 503 @late; }
     location @late { rewrite ^ /hang break; proxy_pass http://%%UP%%; }
     location @instead { rewrite ^ /instead break; proxy_pass http://%%UP%%; }
     location /log/ { otel_error_events on; root %%PREFIX%%/html; }
