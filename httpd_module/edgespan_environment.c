@@ -7,8 +7,38 @@
 static void
 show(request_rec *r, const char *name, const char *value)
 {
-    apr_table_setn(r->subprocess_env, name, value);
-    apr_table_setn(r->notes, name, value);
+    edgespan_request_t *request = edgespan_request_of(r);
+
+    if (request->adds) {
+        apr_table_addn(r->subprocess_env, name, value);
+        apr_table_addn(r->notes, name, value);
+        request->added++;
+    } else {
+        apr_table_setn(r->subprocess_env, name, value);
+        apr_table_setn(r->notes, name, value);
+    }
+}
+
+static bool
+has_others(const apr_table_t *table, unsigned ours)
+{
+    const apr_array_header_t *entries = apr_table_elts(table);
+    unsigned count = 0;
+
+    for (int i = 0; i < entries->nelts; i++) {
+        count += strncasecmp(APR_ARRAY_IDX(entries, i, apr_table_entry_t).key, "OTEL_", 5) == 0;
+    }
+    return count != ours;
+}
+
+/* A table compares a name that it is to set with all that begin with the same four letters,
+ * as ours do. Names that are not there yet are added without that: whoever calls this shows
+ * each of them once, and has_others() looks for those of SetEnv and of clients' baggage. */
+static void
+begin_adding(const request_rec *r, edgespan_request_t *request)
+{
+    request->adds =
+        !has_others(r->subprocess_env, request->added) && !has_others(r->notes, request->added);
 }
 
 /* Some who read the environment fall over a NULL in it. */
@@ -74,12 +104,14 @@ edgespan_show_ids(request_rec *r, edgespan_request_t *request)
     }
     request->trace_id = hex(r->pool, trace->span.trace_id, ES_TRACE_ID_LEN);
 
+    begin_adding(r, request);
     show(r, "OTEL_TRACE_ID", request->trace_id);
     show(r, "OTEL_SPAN_ID", hex(r->pool, trace->span.span_id, ES_SPAN_ID_LEN));
     show(r, "OTEL_PARENT_SAMPLED", parent_sampled ? "1" : "0");
     if (trace->has_parent) {
         show(r, "OTEL_PARENT_ID", hex(r->pool, trace->parent.span_id, ES_SPAN_ID_LEN));
     }
+    request->adds = 0;
     show_baggage(r, trace);
 }
 
@@ -115,6 +147,7 @@ edgespan_show_decision(request_rec *r, edgespan_request_t *request, const uint8_
     es_trace_t *trace = request->trace;
 
     es_trace_seal(trace);
+    begin_adding(r, request);
     show(r, "OTEL_SAMPLED", es_trace_sampled(trace) ? "1" : "0");
     show(r, "OTEL_TRACE_FLAGS", hex(r->pool, &trace->span.flags, 1));
     if (upstream_id != NULL) {
@@ -126,5 +159,6 @@ edgespan_show_decision(request_rec *r, edgespan_request_t *request, const uint8_
         show_text(r, "OTEL_TRACE_URL", es_trace_url(trace, es_cstr(template)));
     }
     edgespan_show_why(r, trace);
+    request->adds = 0;
     request->shown = 1;
 }

@@ -273,7 +273,7 @@ status_of_line(apr_bucket_brigade *brigade)
     apr_size_t len = sizeof(line) - 1;
 
     if (apr_brigade_flatten(brigade, line, &len) != APR_SUCCESS || len != sizeof(line) - 1
-        || !apr_date_checkmask(line, "HTTP/#.# ###")) {
+        || memcmp(line, "HTTP/", 5) != 0 || line[8] != ' ') {
         return 0;
     }
     return (unsigned) atoi(line + 9);

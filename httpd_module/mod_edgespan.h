@@ -164,6 +164,8 @@ typedef struct {
     const char *trace_id;        /* the ids are in its tables, OTEL_TRACE_ID ...; NULL: not yet */
     unsigned int decided : 1;    /* its configuration was asked */
     unsigned int shown : 1;      /* and the decision, OTEL_SAMPLED ... */
+    unsigned int adds : 1;       /* what is shown now was not there before */
+    unsigned int added : 8;      /* so many of them */
     unsigned int handled : 1;    /* its handlers run, or did */
     unsigned int truncated : 1;  /* the upstream ended before its response */
     unsigned int unanswered : 1; /* httpd closed the connection instead of a response */

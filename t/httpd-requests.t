@@ -335,4 +335,18 @@ subtest 'HTTP/2' => sub {
     $s->finish;
 };
 
+subtest 'variables that somebody else has set' => sub {
+    my $s = traced(files => {%SCRIPTS}, http => <<'END')->start;
+SetEnvIf Request_URI . OTEL_TRACE_ID=x otel_sampled=x OTEL_DECISION=x
+ScriptAlias /cgi/ %%PREFIX%%/cgi-bin/
+END
+    my $span = get($s, '/cgi/env');
+    my %values;
+    push @{ $values{$1} }, $2 while $span->{response}{body} =~ /^(otel_\w+)=(.*)/img;
+    is_deeply [ grep { @{ $values{$_} } != 1 || $values{$_}[0] eq 'x' } sort keys %values ], [],
+        'are ours, and there once';
+    is $values{OTEL_TRACE_ID}[0], $span->{trace_id}, 'as the span has it';
+    $s->finish;
+};
+
 done_testing;
