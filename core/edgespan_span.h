@@ -32,7 +32,7 @@ typedef enum es_attribute_type {
     ES_ATTRIBUTE_DOUBLE,
     ES_ATTRIBUTE_BOOL,
     ES_ATTRIBUTE_HASH,    /* keyed: whoever has the key can tell whose it is */
-    ES_ATTRIBUTE_STRINGS, /* an array: `values` instead of `value` */
+    ES_ATTRIBUTE_STRINGS, /* an array: of `values`, or of `value` alone where they are NULL */
 } es_attribute_type_t;
 
 /* An attribute of the user's. A value is text; one that is no number where the type is
@@ -45,9 +45,11 @@ typedef struct es_attribute {
     const es_str_t *values;
 } es_attribute_t;
 
-/* "string", "int", "double", "bool" or "hash", the third word of otel_span_attr.
+/* "string", "int", "double", "bool" or "hash", the third word of otel_span_attr. Without it
+ * (ES_STR_NONE) what the conventions have for the key: an array for a header
+ * ("http.request.header.<name>", "http.response.header.<name>"), else a string.
  * es_config_finish() refuses "hash" without otel_hash_key. */
-bool es_attribute_type(es_config_t *config, es_str_t word, es_attribute_type_t *type,
+bool es_attribute_type(es_config_t *config, es_str_t key, es_str_t word, es_attribute_type_t *type,
                        es_error_t *error) ES_MUST_CHECK;
 
 /* otel_hash_key: a file with 16 to 1024 bytes, read here, in the privileged parent. */
@@ -194,6 +196,7 @@ typedef struct es_http {
     es_str_t reason;     /* edgespan.reason: why it ended so, where it is no error */
 
     unsigned resend_count; /* of a CLIENT span: http.request.resend_count */
+    unsigned log_dropped;  /* lines of the error log beyond its events */
     es_str_t cache_status; /* edgespan.cache.status: "HIT", "MISS", ... */
     bool background;       /* of an INTERNAL span: nobody waits for it */
     bool grpc;             /* its content type is of gRPC (rpc.*) */
@@ -206,9 +209,13 @@ typedef struct es_http {
     unsigned events_count;
     const es_attribute_t *attributes; /* the user's; they replace ours of the same key */
     unsigned attributes_count;
-    const es_http_try_t *tries; /* of a CLIENT span, in order */
+    const es_http_try_t *tries; /* of a CLIENT span, in order; it has no timeline */
     unsigned tries_count;
 } es_http_t;
+
+/* "application/grpc", with "+proto" or a parameter (gRPC over HTTP/2, "Requests"); grpc-web
+ * is something else. */
+bool es_is_grpc(es_str_t content_type);
 
 /* Splits "host", "host:port", "[v6]:port" and "unix:/path" as servers write
  * addresses; 0: no port. Brackets and "unix:" go. Results borrow the input. */

@@ -7,7 +7,7 @@ bool
 es_capture_set(es_capture_t *capture, bool response, es_str_t name, const es_pool_t *pool,
                es_error_t *error)
 {
-    es_str_t prefix = response ? ES_STR("http.response.header.") : ES_STR("http.request.header.");
+    es_str_t prefix = response ? ES_RESPONSE_HEADER : ES_REQUEST_HEADER;
     char *key;
 
     if (!es_is_token(name)) {

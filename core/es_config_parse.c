@@ -2,6 +2,7 @@
 
 #include "es_clock.h"
 #include "es_config.h"
+#include "es_redaction.h"
 #include "es_utf8.h"
 
 typedef struct es_unit {
@@ -101,7 +102,8 @@ es_parse_trace_context(es_str_t text, unsigned *mode, es_error_t *error)
 }
 
 bool
-es_attribute_type(es_config_t *config, es_str_t word, es_attribute_type_t *type, es_error_t *error)
+es_attribute_type(es_config_t *config, es_str_t key, es_str_t word, es_attribute_type_t *type,
+                  es_error_t *error)
 {
     static const struct {
         es_str_t name;
@@ -112,6 +114,13 @@ es_attribute_type(es_config_t *config, es_str_t word, es_attribute_type_t *type,
         {{"hash", 4}, ES_ATTRIBUTE_HASH},
     };
 
+    if (word.data == NULL) {
+        bool header =
+            es_str_starts(key, ES_REQUEST_HEADER) || es_str_starts(key, ES_RESPONSE_HEADER);
+
+        *type = header ? ES_ATTRIBUTE_STRINGS : ES_ATTRIBUTE_STRING;
+        return true;
+    }
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
         if (es_str_ieq(word, types[i].name)) {
             *type = types[i].type;

@@ -17,6 +17,7 @@ static const es_http_name_t name_background = ES_NAME("edgespan.background");
 static const es_http_name_t name_cache_status = ES_NAME("edgespan.cache.status");
 static const es_http_name_t name_client_address = ES_NAME_WAS("client.address", "http.client_ip");
 static const es_http_name_t name_error_type = ES_NAME("error.type");
+static const es_http_name_t name_log_dropped = ES_NAME("edgespan.log.dropped");
 static const es_http_name_t name_method = ES_NAME_NEW("http.request.method");
 static const es_http_name_t name_method_original = ES_NAME_NEW("http.request.method_original");
 static const es_http_name_t name_peer_address =
@@ -280,8 +281,9 @@ put_attributes(es_http_writer_t *writer, bool known_method, es_str_t failure)
     es_http_put_string(writer, &name_reason, http->reason);
     es_http_put_string(writer, &name_sampling_reason, writer->trace->sampling_reason);
     es_http_put_string(writer, &name_cache_status, http->cache_status);
-    if (http->background) {
-        es_http_name_bool(writer, &name_background, true);
+    es_http_put_bool(writer, &name_background, http->background);
+    if (http->log_dropped != 0) {
+        es_http_put_int(writer, &name_log_dropped, http->log_dropped);
     }
     if (http->resend_count != 0) {
         es_http_put_int(writer, &name_resend_count, http->resend_count);
@@ -316,8 +318,7 @@ es_http_write_span(void *buffer, es_span_t *span, const es_http_t *http,
     if (http->timeline != NULL) {
         es_http_put_timeline(&writer, span->start_ns - trace->wall_offset_ns,
                              span->end_ns - trace->wall_offset_ns);
-    }
-    if (http->tries_count == 1) {
+    } else if (http->tries_count == 1) {
         es_http_put_try(&writer, http->tries);
     }
     if (http->attributes_count != 0) {

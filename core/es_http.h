@@ -29,7 +29,8 @@ bool es_http_failed(const es_http_t *http);
 void es_http_split_target(es_str_t target, es_str_t *authority, es_str_t *path, es_str_t *query);
 
 /* Redacts values of a query: "q=1&sig=REDACTED". Writes at most `size` bytes to `out`
- * and returns the result, which is `query` itself where nothing had to be hidden. */
+ * and returns the result, which is `query` itself where nothing had to be hidden, and its
+ * beginning where `out` ends before the first that has. */
 es_str_t es_http_redact_query(const es_redaction_t *redaction, es_str_t query, char *out,
                               size_t size);
 

@@ -45,6 +45,16 @@ status_of(const es_http_t *http)
                : STATUS_UNKNOWN;
 }
 
+bool
+es_is_grpc(es_str_t content_type)
+{
+    const es_str_t grpc = ES_STR("application/grpc");
+
+    return content_type.len >= grpc.len && es_str_ieq(es_str(content_type.data, grpc.len), grpc)
+           && (content_type.len == grpc.len
+               || memchr("+; \t", content_type.data[grpc.len], 4) != NULL);
+}
+
 es_str_t
 es_http_rpc_error(const es_http_t *http)
 {

@@ -48,7 +48,5 @@ es_http_put_try(es_http_writer_t *writer, const es_http_try_t *http_try)
     put_between(writer, &name_phases[ES_PHASE_FIRST_BYTE], ready, http_try->first_byte_mono_ns);
     put_between(writer, &name_phases[ES_PHASE_BODY], http_try->first_byte_mono_ns,
                 http_try->end_mono_ns);
-    if (http_try->reused) {
-        es_http_name_bool(writer, &name_reused, true);
-    }
+    es_http_put_bool(writer, &name_reused, http_try->reused);
 }

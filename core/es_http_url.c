@@ -74,6 +74,31 @@ es_http_split_host(es_str_t authority, es_str_t *host, unsigned *port)
     }
 }
 
+/* Where in a pair the first value begins that is not to be seen. Some servers take a ';' for
+ * a separator, too (HTML 4.01, B.2.2), so that a pair may be several; it may be part of a
+ * value as well, so all behind it goes. False: there is none. */
+static bool
+find_hidden(const es_redaction_t *redaction, es_str_t pair, size_t *at)
+{
+    size_t begin = 0;
+
+    for (;;) {
+        es_str_t rest = es_str_from(pair, begin);
+        size_t end = es_str_find(rest, ';'), equals = es_str_find(es_str(rest.data, end), '=');
+        size_t value = equals < end ? equals + 1 : 0;
+
+        if (end != 0
+            && es_redaction_hides_query(redaction, es_str(rest.data, value != 0 ? equals : 0))) {
+            *at = begin + value;
+            return true;
+        }
+        if (end == rest.len) {
+            return false;
+        }
+        begin += end + 1;
+    }
+}
+
 es_str_t
 es_http_redact_query(const es_redaction_t *redaction, es_str_t query, char *out, size_t size)
 {
@@ -84,12 +109,8 @@ es_http_redact_query(const es_redaction_t *redaction, es_str_t query, char *out,
     while (left.len != 0) {
         size_t end = es_str_find(left, '&');
         es_str_t pair = es_str(left.data, end), value = ES_STR_NONE;
-        size_t equals = es_str_find(pair, '=');
-        bool has_key = equals < pair.len;
 
-        if (pair.len != 0
-            && es_redaction_hides_query(redaction, es_str(pair.data, has_key ? equals : 0))) {
-            pair.len = has_key ? equals + 1 : 0;
+        if (find_hidden(redaction, pair, &pair.len)) {
             value = ES_REDACTED;
             changed = true;
         }
@@ -100,7 +121,7 @@ es_http_redact_query(const es_redaction_t *redaction, es_str_t query, char *out,
             if (at == 0) {
                 at = (size_t) (left.data - query.data);
                 if (at > size) {
-                    return es_str(query.data, 0);
+                    return es_str(query.data, at);
                 }
                 memcpy(out, query.data, at);
             }

@@ -149,7 +149,11 @@ put_attribute(es_http_writer_t *writer, const es_attribute_t *attribute)
     case ES_ATTRIBUTE_HASH:
         return put_hash(span, writer->trace->config, attribute);
     case ES_ATTRIBUTE_STRINGS:
-        es_span_strings(span, attribute->key, attribute->values, attribute->values_count);
+        if (attribute->values != NULL) {
+            es_span_strings(span, attribute->key, attribute->values, attribute->values_count);
+        } else {
+            es_span_strings(span, attribute->key, &attribute->value, 1);
+        }
         return true;
     default:
         es_span_string(span, attribute->key, attribute->value);

@@ -77,6 +77,19 @@ es_http_put_int(es_http_writer_t *writer, const es_http_name_t *name, int64_t va
     }
 }
 
+/* False is left out, too: it is what nearly all are. */
+ES_INLINE void
+es_http_put_bool(es_http_writer_t *writer, const es_http_name_t *name, bool value)
+{
+    if (value) {
+        if (writer->plain) {
+            es_span_key_bool(&writer->span, &name->stable, true);
+        } else {
+            es_http_name_bool(writer, name, true);
+        }
+    }
+}
+
 ES_INLINE void
 es_http_put_seconds(es_http_writer_t *writer, const es_http_name_t *name, uint64_t ns)
 {

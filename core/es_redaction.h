@@ -8,6 +8,10 @@
 
 #define ES_REDACTED ES_STR("REDACTED")
 
+/* What keys of headers begin with. */
+#define ES_REQUEST_HEADER ES_STR("http.request.header.")
+#define ES_RESPONSE_HEADER ES_STR("http.response.header.")
+
 /* Is the value of this key of a query not to be seen? The key is as it came, maybe
  * percent-encoded. With "query=*" no key's is: nor is a part of a query without a '='. */
 bool es_redaction_hides_query(const es_redaction_t *redaction, es_str_t key);

@@ -106,6 +106,21 @@ es_span_key_int(es_span_writer_t *writer, const es_key_t *key, int64_t value)
 }
 
 ES_INLINE void
+es_span_key_bool(es_span_writer_t *writer, const es_key_t *key, bool value)
+{
+    if (es_short_fits(writer, 0)) {
+        uint8_t *at = es_short_begin(writer->at, key);
+
+        at[0] = 2;
+        at[1] = 2 << 3; /* AnyValue.bool_value */
+        at[2] = value;
+        es_short_end(writer, at + 3);
+        return;
+    }
+    es_span_bool(writer, es_key_str(key), value);
+}
+
+ES_INLINE void
 es_span_key_double(es_span_writer_t *writer, const es_key_t *key, double value)
 {
     if (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ && es_short_fits(writer, 0)) {

@@ -8,9 +8,12 @@
 static es_str_t
 placeholder(es_str_t s)
 {
-    size_t end = es_str_find(s, '}');
+    size_t end;
 
-    return s.len != 0 && s.data[0] == '{' && end < s.len ? es_str(s.data, end + 1) : ES_STR_NONE;
+    if (s.len == 0 || s.data[0] != '{' || (end = es_str_find(s, '}')) == s.len) {
+        return ES_STR_NONE;
+    }
+    return es_str(s.data, end + 1);
 }
 
 /* Somewhere to go to: http(s), or a path of the server that is asked. */

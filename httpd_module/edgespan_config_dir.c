@@ -97,19 +97,16 @@ attribute_of(cmd_parms *cmd, edgespan_dir_conf_t *conf, const char *key)
 /* The core asks at the end of the configuration whether there is a key for hashes: too
  * late for a .htaccess. */
 static const char *
-parse_type(cmd_parms *cmd, const char *word, es_attribute_type_t *type)
+parse_type(cmd_parms *cmd, const char *key, const char *word, es_attribute_type_t *type)
 {
     es_error_t error;
 
-    if (word == NULL) {
-        *type = ES_ATTRIBUTE_STRING;
-        return NULL;
-    }
-    if (strcmp(word, "hash") == 0 && edgespan_in_htaccess(cmd)) {
+    if (word != NULL && strcasecmp(word, "hash") == 0 && edgespan_in_htaccess(cmd)) {
         return "OtelSpanAttr: the type \"hash\" is not for a .htaccess file";
     }
     return edgespan_check(
-        cmd, es_attribute_type(edgespan_process.config, es_cstr(word), type, &error), &error);
+        cmd, es_attribute_type(edgespan_process.config, es_cstr(key), es_cstr(word), type, &error),
+        &error);
 }
 
 /* The list of a section replaces its parent's; in one section the last value of
@@ -129,7 +126,7 @@ edgespan_set_span_attr(cmd_parms *cmd, void *dir_conf, const char *key, const ch
         return edgespan_check(cmd, false, &error);
     }
     attribute = attribute_of(cmd, dir_conf, key);
-    problem = parse_type(cmd, type, &attribute->type);
+    problem = parse_type(cmd, key, type, &attribute->type);
     return problem != NULL ? problem : edgespan_compile_string(cmd, value, &attribute->value);
 }
 

@@ -72,15 +72,10 @@ edgespan_cache_status(const request_rec *r)
     return ES_STR_NONE;
 }
 
-/* "application/grpc", with "+proto" or a parameter; grpc-web is something else. */
 static bool
 is_grpc(const request_rec *r)
 {
-    static const char grpc[] = "application/grpc";
-    const char *type = apr_table_get(r->headers_in, "Content-Type");
-
-    return type != NULL && strncasecmp(type, grpc, sizeof(grpc) - 1) == 0
-           && strchr("+; \t", type[sizeof(grpc) - 1]) != NULL;
+    return es_is_grpc(es_cstr(apr_table_get(r->headers_in, "Content-Type")));
 }
 
 /* A trailer, or in the header of a response that has nothing else. */

@@ -308,7 +308,6 @@ void ngx_http_edgespan_wrap_log(ngx_http_request_t *r,
     ngx_http_edgespan_ctx_t *ctx);
 void ngx_http_edgespan_set_events(ngx_http_edgespan_ctx_t *ctx,
     es_http_t *http);
-ngx_uint_t ngx_http_edgespan_lines_lost(ngx_http_edgespan_ctx_t *ctx);
 
 uint64_t ngx_http_edgespan_threshold(ngx_http_request_t *r,
     ngx_http_edgespan_loc_conf_t *lcf);

@@ -8,9 +8,6 @@
 #include "ngx_http_edgespan.h"
 
 
-#define NGX_HTTP_EDGESPAN_NUMBER  (NGX_INT_T_LEN + 1)
-
-
 static ngx_int_t ngx_http_edgespan_capture(ngx_http_request_t *r,
     ngx_http_edgespan_ctx_t *ctx, ngx_http_edgespan_capture_t *capture,
     es_http_t *http, es_attribute_t *attr);
@@ -21,29 +18,12 @@ static ngx_int_t ngx_http_edgespan_own_header(ngx_http_request_t *r,
     es_str_t *value);
 
 
-/* "http.request.header.x" and the like are arrays also where they are given */
-
-static es_attribute_type_t
-ngx_http_edgespan_attr_type(ngx_str_t *key)
-{
-    static ngx_str_t  request = ngx_string("http.request.header.");
-    static ngx_str_t  response = ngx_string("http.response.header.");
-
-    if (ngx_strncmp(key->data, request.data, request.len) == 0
-        || ngx_strncmp(key->data, response.data, response.len) == 0)
-    {
-        return ES_ATTRIBUTE_STRINGS;
-    }
-
-    return ES_ATTRIBUTE_STRING;
-}
-
-
 char *
 ngx_http_edgespan_span_attr(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_edgespan_loc_conf_t *lcf = conf;
 
+    es_str_t                        key, word;
     ngx_str_t                      *value;
     es_error_t                      error;
     ngx_uint_t                      i;
@@ -53,14 +33,14 @@ ngx_http_edgespan_span_attr(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ngx_http_edgespan_main_conf_t  *mcf;
 
     value = cf->args->elts;
-    type = ngx_http_edgespan_attr_type(&value[1]);
+    key = ngx_http_edgespan_str(&value[1]);
+    word = cf->args->nelts == 4 ? ngx_http_edgespan_str(&value[3])
+                                : ES_STR_NONE;
 
     mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_edgespan_module);
 
-    if (!es_check_attribute_key(ngx_http_edgespan_str(&value[1]), &error)
-        || (cf->args->nelts == 4
-            && !es_attribute_type(mcf->config, ngx_http_edgespan_str(&value[3]),
-                                  &type, &error)))
+    if (!es_check_attribute_key(key, &error)
+        || !es_attribute_type(mcf->config, key, word, &type, &error))
     {
         return ngx_http_edgespan_refuse(cf, &error);
     }
@@ -249,17 +229,15 @@ ngx_http_edgespan_hash_key(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
 
 /*
- * Those of otel_span_attr, of otel_span_header, of the error log, of baggage:
- * the first of a key counts.
+ * Those of otel_span_attr, of otel_span_header, of baggage: the first of a key
+ * counts.
  */
 
 ngx_int_t
 ngx_http_edgespan_set_attrs(ngx_http_request_t *r,
     ngx_http_edgespan_ctx_t *ctx, es_http_t *http)
 {
-    u_char                        *p;
-    es_str_t                      *value;
-    ngx_uint_t                     i, j, n, captures, lost;
+    ngx_uint_t                     i, j, n, captures;
     es_attribute_t                *attrs;
     ngx_http_edgespan_attr_t      *attr;
     ngx_http_edgespan_capture_t   *capture;
@@ -269,19 +247,16 @@ ngx_http_edgespan_set_attrs(ngx_http_request_t *r,
 
     n = lcf->attrs != NULL ? lcf->attrs->nelts : 0;
     captures = lcf->captures != NULL ? lcf->captures->nelts : 0;
-    lost = ngx_http_edgespan_lines_lost(ctx);
 
-    if (n + captures + lost + lcf->baggage_attrs.count == 0) {
+    if (n + captures + lcf->baggage_attrs.count == 0) {
         return NGX_OK;
     }
 
-    attrs = ngx_palloc(r->pool, (n + captures + 1 + lcf->baggage_attrs.count)
-                                * sizeof(es_attribute_t));
+    attrs = ngx_pcalloc(r->pool, (n + captures + lcf->baggage_attrs.count)
+                                 * sizeof(es_attribute_t));
     if (attrs == NULL) {
         return NGX_ERROR;
     }
-
-    ngx_memzero(attrs, (n + captures + 1) * sizeof(es_attribute_t));
 
     attr = n != 0 ? lcf->attrs->elts : NULL;
 
@@ -293,17 +268,6 @@ ngx_http_edgespan_set_attrs(ngx_http_request_t *r,
             != NGX_OK)
         {
             return NGX_ERROR;
-        }
-
-        if (attr[i].type == ES_ATTRIBUTE_STRINGS) {
-            value = ngx_palloc(r->pool, sizeof(es_str_t));
-            if (value == NULL) {
-                return NGX_ERROR;
-            }
-
-            *value = attrs[i].value;
-            attrs[i].values = value;
-            attrs[i].values_count = 1;
         }
     }
 
@@ -327,18 +291,6 @@ ngx_http_edgespan_set_attrs(ngx_http_request_t *r,
         {
             n++;
         }
-    }
-
-    if (lost != 0) {
-        p = ngx_pnalloc(r->pool, NGX_HTTP_EDGESPAN_NUMBER);
-        if (p == NULL) {
-            return NGX_ERROR;
-        }
-
-        attrs[n].key = ES_STR("edgespan.log.dropped");
-        attrs[n].type = ES_ATTRIBUTE_INT;
-        attrs[n].value = es_str(p, ngx_sprintf(p, "%ui", lost) - p);
-        n++;
     }
 
     http->attributes = attrs;

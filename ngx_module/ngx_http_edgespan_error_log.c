@@ -295,13 +295,6 @@ ngx_http_edgespan_log_writer(ngx_log_t *log, ngx_uint_t level, u_char *buf,
 }
 
 
-ngx_uint_t
-ngx_http_edgespan_lines_lost(ngx_http_edgespan_ctx_t *ctx)
-{
-    return ctx->lines != NULL ? ctx->lines->lost : 0;
-}
-
-
 /* the lines among the events that are there already, in order of time */
 
 void
@@ -315,7 +308,13 @@ ngx_http_edgespan_set_events(ngx_http_edgespan_ctx_t *ctx, es_http_t *http)
 
     lines = ctx->lines;
 
-    if (lines == NULL || lines->n == 0) {
+    if (lines == NULL) {
+        return;
+    }
+
+    http->log_dropped = lines->lost;
+
+    if (lines->n == 0) {
         return;
     }
 
@@ -326,7 +325,7 @@ ngx_http_edgespan_set_events(ngx_http_edgespan_ctx_t *ctx, es_http_t *http)
                         2 * lines->n * sizeof(es_attribute_t));
 
     if (events == NULL || attrs == NULL) {
-        lines->lost += lines->n;
+        http->log_dropped += lines->n;
         return;
     }
 

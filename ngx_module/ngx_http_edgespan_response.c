@@ -24,28 +24,14 @@ ngx_http_edgespan_cache_status(ngx_http_request_t *r)
 }
 
 
-/* "application/grpc", "application/grpc+proto", not "application/grpc-web" */
-
 ngx_uint_t
 ngx_http_edgespan_is_grpc(ngx_http_request_t *r)
 {
-    u_char           *p;
-    size_t            len;
     ngx_table_elt_t  *type;
 
     type = r->headers_in.content_type;
-    len = sizeof("application/grpc") - 1;
 
-    if (type == NULL || type->value.len < len
-        || ngx_strncasecmp(type->value.data, (u_char *) "application/grpc", len)
-           != 0)
-    {
-        return 0;
-    }
-
-    p = type->value.data + len;
-
-    return type->value.len == len || *p == '+' || *p == ';' || *p == ' ';
+    return type != NULL && es_is_grpc(ngx_http_edgespan_str(&type->value));
 }
 
 

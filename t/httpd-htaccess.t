@@ -95,7 +95,7 @@ subtest "what is the administrator's" => sub {
 
 subtest 'a value that is refused' => sub {
     my $s = served('', key => 'OtelSpanAttr "" x', type => 'OtelSpanAttr a b date',
-        hash => 'OtelSpanAttr a b hash', side => 'OtelSpanHeader both X-A',
+        hash => 'OtelSpanAttr a b HASH', side => 'OtelSpanHeader both X-A',
         file => q{OtelSpanAttr a "%{file:%{DOCUMENT_ROOT}/../secret}"});
     my %words = (
         key => 'OtelSpanAttr: ', type => 'OtelSpanAttr: .*"date"',

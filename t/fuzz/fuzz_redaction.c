@@ -85,7 +85,9 @@ attribute_type(es_str_t word)
     es_attribute_type_t type;
     es_error_t error;
 
-    if (!es_attribute_type(config, word, &type, &error)) {
+    fuzz_assert(es_attribute_type(config, word, ES_STR_NONE, &type, &error));
+    fuzz_assert(type == ES_ATTRIBUTE_STRING || type == ES_ATTRIBUTE_STRINGS);
+    if (!es_attribute_type(config, ES_STR("key"), word, &type, &error)) {
         fuzz_check_error(&error);
     }
     es_config_destroy(config);

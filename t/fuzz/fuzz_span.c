@@ -54,6 +54,28 @@ check_times(const EsOtlp__Span *span)
 }
 
 static void
+check_unique(EsOtlp__KeyValue **attributes, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        for (size_t j = 0; j < i; j++) {
+            fuzz_assert(strcmp(attributes[j]->key, attributes[i]->key) != 0);
+        }
+    }
+}
+
+/* As C text: protobuf-c ends it at a NUL. */
+static bool
+has_key(const es_http_t *http, es_str_t key)
+{
+    bool has = memchr(key.data, '\0', key.len) != NULL;
+
+    for (unsigned i = 0; i < http->attributes_count && !has; i++) {
+        has = es_str_eq(http->attributes[i].key, key);
+    }
+    return has;
+}
+
+static void
 check(const es_http_t *http, es_str_t bytes, const es_span_limits_t *limits)
 {
     EsOtlp__Span *span = fuzz_unpack_span(bytes);
@@ -68,11 +90,12 @@ check(const es_http_t *http, es_str_t bytes, const es_span_limits_t *limits)
         if (attribute->value->value_case == ES_OTLP__ANY_VALUE__VALUE_STRING_VALUE) {
             fuzz_assert(strlen(attribute->value->string_value) <= 4 * (size_t) limits->value);
         }
-        for (size_t j = 0; j < i && http->attributes_count == 0; j++) {
-            fuzz_assert(strcmp(span->attributes[j]->key, attribute->key) != 0);
-        }
     }
-    if (http->timeline != NULL && http->tries_count == 0 && http->attributes_count == 0
+    check_unique(span->attributes, span->n_attributes);
+    for (size_t i = 0; i < span->n_events; i++) {
+        check_unique(span->events[i]->attributes, span->events[i]->n_attributes);
+    }
+    if (http->timeline != NULL && http->attributes_count == 0
         && span->dropped_attributes_count == 0) {
         check_times(span);
     }
@@ -132,6 +155,7 @@ go_deeper(fuzz_t *fuzz, es_http_t *http, es_attribute_t *attributes, es_http_try
         attributes[i].values = depth->words;
         attributes[i].values_count = count;
     }
+    http->log_dropped = (unsigned) number(fuzz);
     for (unsigned left = how_many(fuzz, EVENTS_MAX); left != 0; left--) {
         es_http_event_t *event = &depth->events[http->events_count++];
 
@@ -188,14 +212,15 @@ fuzz(fuzz_t *fuzz)
         limits.value = fuzz_byte(fuzz);
     }
 
-    /* The configuration has checked the keys of the user's. */
+    /* The configuration has checked the keys of the user's, and that they are unlike. */
     for (unsigned left = how_many(fuzz, ATTRIBUTES_MAX); left != 0; left--) {
         es_attribute_t *attribute = &attributes[http.attributes_count];
         es_error_t error;
 
         *attribute = (es_attribute_t){.value = fuzz_line(fuzz)};
         attribute->key = fuzz_until(fuzz, &attribute->value, '=');
-        http.attributes_count += es_check_attribute_key(attribute->key, &error);
+        http.attributes_count +=
+            es_check_attribute_key(attribute->key, &error) && !has_key(&http, attribute->key);
     }
     for (unsigned left = how_many(fuzz, TRIES_MAX); left != 0; left--) {
         tries[http.tries_count++] = (es_http_try_t){

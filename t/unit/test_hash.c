@@ -123,6 +123,8 @@ refused_keys(void **state)
 
 /* ----------------------------------------------------------------- types --- */
 
+static const es_str_t any = {"a", 1};
+
 static void
 types(void **state)
 {
@@ -134,17 +136,26 @@ types(void **state)
         {"double", ES_ATTRIBUTE_DOUBLE}, {"bool", ES_ATTRIBUTE_BOOL},
         {"HASH", ES_ATTRIBUTE_HASH},
     };
+    static const es_str_t headers[] = {
+        {"http.request.header.x", 21},   {"http.response.header.x-y", 24},
+        {"http.request.headers", 20},    {"http.request.method", 19},
+        {"x.http.request.header.x", 23},
+    };
     es_attribute_type_t type;
 
     (void) state;
     for (size_t i = 0; i < UNIT_COUNT(words); i++) {
-        assert_true(es_attribute_type(config, es_cstr(words[i].word), &type, &why));
+        assert_true(es_attribute_type(config, headers[0], es_cstr(words[i].word), &type, &why));
         assert_int_equal(type, words[i].type);
     }
-    assert_false(es_attribute_type(config, ES_STR("number"), &type, &why));
+    for (size_t i = 0; i < UNIT_COUNT(headers); i++) {
+        assert_true(es_attribute_type(config, headers[i], ES_STR_NONE, &type, &why));
+        assert_int_equal(type, i < 2 ? ES_ATTRIBUTE_STRINGS : ES_ATTRIBUTE_STRING);
+    }
+    assert_false(es_attribute_type(config, any, ES_STR("number"), &type, &why));
     assert_string_equal(why.text, "invalid attribute type \"number\": it is \"string\", \"int\", "
                                   "\"double\", \"bool\" or \"hash\"");
-    assert_false(es_attribute_type(config, ES_STR(""), &type, &why));
+    assert_false(es_attribute_type(config, any, ES_STR(""), &type, &why));
 }
 
 static void
@@ -153,10 +164,10 @@ needs_key(void **state)
     es_attribute_type_t type;
 
     (void) state;
-    assert_true(es_attribute_type(config, ES_STR("int"), &type, &why));
+    assert_true(es_attribute_type(config, any, ES_STR("int"), &type, &why));
     assert_true(es_config_finish(config, 1, &why));
     again();
-    assert_true(es_attribute_type(config, ES_STR("hash"), &type, &why));
+    assert_true(es_attribute_type(config, any, ES_STR("hash"), &type, &why));
     assert_false(es_config_finish(config, 1, &why));
     assert_string_equal(why.text, "an attribute of type \"hash\" without a file that has its key "
                                   "(\"otel_hash_key\", \"OtelHashKey\")");

@@ -69,8 +69,10 @@ resends_and_caches(void **state)
 
     http = server_get();
     http.cache_status = ES_STR("HIT");
+    http.log_dropped = 3;
     write_span(&http, 0);
     has_string("edgespan.cache.status", "HIT");
+    has_int("edgespan.log.dropped", 3);
 }
 
 static void

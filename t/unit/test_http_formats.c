@@ -13,7 +13,7 @@ subrequest(void)
     static const es_str_t words[] = {ES_STR("a"), ES_STR("\"b\"")};
     static const es_attribute_t of_span[] = {
         {.key = ES_STR("words"), .type = ES_ATTRIBUTE_STRINGS, .values = words, .values_count = 2},
-        {.key = ES_STR("none"), .type = ES_ATTRIBUTE_STRINGS},
+        {.key = ES_STR("none"), .type = ES_ATTRIBUTE_STRINGS, .values = words},
     };
     static const es_attribute_t of_event[] = {
         {.key = ES_STR("words"), .type = ES_ATTRIBUTE_STRINGS, .values = words, .values_count = 2},

@@ -132,14 +132,43 @@ subrequests(void **state)
     assert_null(decoded->status);
 }
 
+static void
+content_types(void **state)
+{
+    static const char *const grpc[] = {"application/grpc", "application/grpc+proto",
+                                       "application/grpc;a=b", "Application/GRPC ; a=b",
+                                       "application/grpc\t"};
+    static const char *const others[] = {"",
+                                         "application/grp",
+                                         "application/grpc-web",
+                                         "application/grpc-web+proto",
+                                         "application/grpcs",
+                                         "xapplication/grpc",
+                                         "application/json"};
+
+    (void) state;
+    for (size_t i = 0; i < UNIT_COUNT(grpc); i++) {
+        es_str_t type = unit_exact(es_cstr(grpc[i]));
+
+        assert_true(es_is_grpc(type));
+        unit_free(type);
+    }
+    for (size_t i = 0; i < UNIT_COUNT(others); i++) {
+        es_str_t type = unit_exact(es_cstr(others[i]));
+
+        assert_false(es_is_grpc(type));
+        unit_free(type);
+    }
+    assert_false(es_is_grpc(ES_STR_NONE));
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(statuses),
-        cmocka_unit_test(methods),
-        cmocka_unit_test(without_status),
-        cmocka_unit_test(subrequests),
+        cmocka_unit_test(statuses),       cmocka_unit_test(methods),
+        cmocka_unit_test(without_status), cmocka_unit_test(subrequests),
+        cmocka_unit_test(content_types),
     };
 
     return cmocka_run_group_tests(tests, NULL, clear);

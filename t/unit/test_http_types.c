@@ -107,6 +107,12 @@ arrays(void **state)
         has_strings("http.request.header.x", attribute.values_count, expected);
     }
 
+    /* Without an array, of the one value. */
+    attribute.values = NULL;
+    attribute.value = words[0];
+    write_span(&http, 0);
+    has_strings("http.request.header.x", 1, expected);
+
     /* Values have a limit each; an array that has no room is left out as a whole. */
     memset(kilobytes, 'x', sizeof(kilobytes));
     for (size_t i = 0; i < UNIT_COUNT(many); i++) {

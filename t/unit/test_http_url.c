@@ -117,6 +117,13 @@ redaction(void **state)
         {"X-Amz-Security-Token=1", "X-Amz-Security-Token=REDACTED"},
         {"X-Goog-Signature=1", "X-Goog-Signature=REDACTED"},
         {"AWSAccessKeyId=1&Signature=2", "AWSAccessKeyId=REDACTED&Signature=REDACTED"},
+        {"a=1;sig=secret", "a=1;sig=REDACTED"},
+        {"a=1;b;sig=secret;c=2&d=3", "a=1;b;sig=REDACTED&d=3"},
+        {"sig=sec;ret&q=1;r=2;;", "sig=REDACTED&q=1;r=2;;"},
+        {";sig=1", ";sig=REDACTED"},
+        {"q;sig;=sig;", "q;sig;=sig;"},
+        {"sig=secret#sig=1", "sig=REDACTED"},
+        {"s%69g=secret&%73%69%67=1", "s%69g=REDACTED&%73%69%67=REDACTED"},
     };
     char out[256];
 
@@ -142,6 +149,7 @@ redaction_of_all(void **state)
         {"a=1&b=2", "a=REDACTED&b=REDACTED"},
         {"token", "REDACTED"},
         {"&token&&=x&a=", "&REDACTED&&=REDACTED&a=REDACTED"},
+        {"token;x=1&a=1;b=2&;&;c=3", "REDACTED&a=REDACTED&;&;c=REDACTED"},
     };
     const es_str_t all = ES_STR("query=*"), key = ES_STR("query=token");
     es_redaction_t redaction;
@@ -175,7 +183,11 @@ redaction_room(void **state)
 
         memset(out, '#', sizeof(out));
         result = es_http_redact_query(NULL, ES_STR(query), out, size);
-        assert_true(result.len <= size || result.len == 0);
+        if (size < sizeof("first=1&") - 1) {
+            unit_assert_str(result, "first=1&");
+        } else {
+            assert_true(result.len <= size);
+        }
         for (size_t i = size; i < sizeof(out); i++) {
             assert_int_equal(out[i], '#');
         }
