@@ -65,6 +65,7 @@ bool es_config_semconv(es_config_t *config, es_str_t word, es_error_t *error) ES
 typedef struct es_redaction {
     const es_str_t *query, *headers; /* the words of the directive that gave them */
     unsigned query_count, headers_count;
+    const struct es_redaction *also; /* what that hides is hidden as well */
     uint8_t given;
     uint8_t prefix_v4, prefix_v6; /* bits of a client's address that are kept */
 } es_redaction_t;
@@ -75,7 +76,12 @@ typedef struct es_redaction {
 bool es_redaction_set(es_redaction_t *redaction, const es_str_t *words, unsigned count,
                       es_error_t *error) ES_MUST_CHECK;
 
+/* What the level above says of kinds that this one does not name. */
 void es_redaction_inherit(es_redaction_t *redaction, const es_redaction_t *outer);
+
+/* Of a request that came to one place and was answered by another: hides what either of
+ * them hides. `other` is borrowed. */
+void es_redaction_join(es_redaction_t *redaction, const es_redaction_t *other);
 
 /* A header that becomes an attribute (otel_span_header). */
 typedef struct es_capture {

@@ -153,6 +153,26 @@ es_redaction_inherit(es_redaction_t *redaction, const es_redaction_t *outer)
     }
 }
 
+static uint8_t
+fewer(uint8_t a, uint8_t b)
+{
+    return a < b ? a : b;
+}
+
+void
+es_redaction_join(es_redaction_t *redaction, const es_redaction_t *other)
+{
+    redaction->also = other;
+    if (!(redaction->given & GIVEN_ADDRESS)) {
+        redaction->prefix_v4 = other->prefix_v4;
+        redaction->prefix_v6 = other->prefix_v6;
+    } else if (other->given & GIVEN_ADDRESS) {
+        redaction->prefix_v4 = fewer(redaction->prefix_v4, other->prefix_v4);
+        redaction->prefix_v6 = fewer(redaction->prefix_v6, other->prefix_v6);
+    }
+    redaction->given |= other->given & GIVEN_ADDRESS;
+}
+
 /* ------------------------------------------------------------- questions --- */
 
 /* Is `key`, percent-decoded, the same as `name`? */
@@ -179,8 +199,8 @@ same_key(es_str_t key, es_str_t name)
            && same_decoded(key, name);
 }
 
-bool
-es_redaction_hides_query(const es_redaction_t *redaction, es_str_t key)
+static bool
+hides_query(const es_redaction_t *redaction, es_str_t key)
 {
     if (redaction == NULL || !(redaction->given & GIVEN_QUERY)) {
         for (size_t i = 0; i < COUNT(default_query); i++) {
@@ -204,8 +224,8 @@ es_redaction_hides_query(const es_redaction_t *redaction, es_str_t key)
     return false;
 }
 
-bool
-es_redaction_hides_header(const es_redaction_t *redaction, es_str_t name)
+static bool
+hides_header(const es_redaction_t *redaction, es_str_t name)
 {
     if (redaction == NULL || !(redaction->given & GIVEN_HEADERS)) {
         for (size_t i = 0; i < COUNT(default_headers); i++) {
@@ -227,6 +247,20 @@ es_redaction_hides_header(const es_redaction_t *redaction, es_str_t name)
         }
     }
     return false;
+}
+
+bool
+es_redaction_hides_query(const es_redaction_t *redaction, es_str_t key)
+{
+    return hides_query(redaction, key)
+           || (redaction != NULL && redaction->also != NULL && hides_query(redaction->also, key));
+}
+
+bool
+es_redaction_hides_header(const es_redaction_t *redaction, es_str_t name)
+{
+    return hides_header(redaction, name)
+           || (redaction != NULL && redaction->also != NULL && hides_header(redaction->also, name));
 }
 
 /* ------------------------------------------------------------- addresses --- */

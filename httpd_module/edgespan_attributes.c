@@ -3,15 +3,37 @@
 
 #include "mod_edgespan.h"
 
+/* Its place before any redirect. */
+static const edgespan_dir_conf_t *
+asked_conf(const request_rec *r)
+{
+    const edgespan_request_t *request = edgespan_request_of(r);
+
+    return request != NULL && request->asked != NULL ? request->asked : edgespan_dir_conf(r);
+}
+
 es_str_t
 edgespan_route(request_rec *r)
 {
-    const edgespan_request_t *request = edgespan_request_of(r);
-    const edgespan_dir_conf_t *conf =
-        request != NULL && request->asked != NULL ? request->asked : edgespan_dir_conf(r);
+    const edgespan_dir_conf_t *conf = asked_conf(r);
     const char *route = conf->route != NULL ? edgespan_evaluate(r, conf->route) : NULL;
 
     return es_cstr(route != NULL && *route != '\0' ? route : conf->location);
+}
+
+const es_redaction_t *
+edgespan_redaction(request_rec *r)
+{
+    const es_redaction_t *asked = &asked_conf(edgespan_initial_request(r))->redaction;
+    const es_redaction_t *here = &edgespan_dir_conf(r)->redaction;
+    es_redaction_t *both;
+
+    if (here == asked) {
+        return here;
+    }
+    both = apr_pmemdup(r->pool, here, sizeof(*both));
+    es_redaction_join(both, asked);
+    return both;
 }
 
 /* Of a header with several lines each value: httpd joins those of a request, not those
@@ -79,10 +101,10 @@ has_key(const apr_array_header_t *attributes, es_str_t key)
     return false;
 }
 
-/* The first of a key counts. What the client sent is hidden as the place that it asked
- * for says. */
+/* The first of a key counts. */
 static void
-add_captures(const request_rec *r, const request_rec *last, apr_array_header_t *attributes)
+add_captures(const request_rec *r, const request_rec *last, const es_redaction_t *redaction,
+             apr_array_header_t *attributes)
 {
     const apr_array_header_t *list = edgespan_dir_conf(last)->captures;
 
@@ -97,8 +119,7 @@ add_captures(const request_rec *r, const request_rec *last, apr_array_header_t *
                                    : values_of(last->pool, r->headers_in, capture->name);
         if (values->nelts != 0) {
             APR_ARRAY_PUSH(attributes, es_attribute_t) = es_capture_attribute(
-                capture, &edgespan_dir_conf(capture->response ? last : r)->redaction,
-                (es_str_t *) values->elts, (unsigned) values->nelts);
+                capture, redaction, (es_str_t *) values->elts, (unsigned) values->nelts);
         }
     }
 }
@@ -112,7 +133,7 @@ edgespan_set_attributes(const request_rec *r, request_rec *last, const es_trace_
     int count;
 
     add_user_attributes(last, attributes);
-    add_captures(r, last, attributes);
+    add_captures(r, last, http->redaction, attributes);
     count = attributes->nelts;
     if (keys != NULL && trace->baggage.len != 0) {
         const es_names_t names = {(const es_str_t *) keys->elts, (unsigned) keys->nelts};

@@ -145,6 +145,7 @@ remember(apr_pool_t *p, edgespan_request_t *initial, const es_http_t *http)
     span->route = copy(p, http->route);
     span->peer_address = copy(p, http->peer_address);
     span->grpc_status = copy(p, http->grpc_status);
+    span->redaction = apr_pmemdup(p, http->redaction, sizeof(*http->redaction));
     if (http->tries_count != 0) {
         span->tries = copy_try(p, http);
     }
@@ -198,7 +199,6 @@ set_request(request_rec *r, es_http_t *http)
     http->host = es_cstr(apr_table_get(r->headers_in, "Host"));
     http->user_agent = es_cstr(apr_table_get(r->headers_in, "User-Agent"));
     http->route = edgespan_route(r);
-    http->redaction = &edgespan_dir_conf(r)->redaction;
 
     /* mod_remoteip changes the first, never the second. */
     http->client_address = es_cstr(r->useragent_ip);
@@ -304,6 +304,7 @@ edgespan_end_server_span(request_rec *r, request_rec *last, es_trace_t *trace)
     edgespan_stop_clock(r, initial, timeline, end);
     http.timeline = timeline;
     set_request(r, &http);
+    http.redaction = edgespan_redaction(last);
     http.cache_status = edgespan_cache_status(r);
     edgespan_set_rpc(r, last, &http);
     edgespan_set_attributes(r, last, trace, &http);

@@ -77,7 +77,7 @@ end_span(const edgespan_subrequest_t *subrequest, uint64_t end)
         .request_body_size = -1,
         .response_body_size = -1,
         .cache_status = edgespan_cache_status(r),
-        .redaction = &edgespan_dir_conf(r)->redaction,
+        .redaction = edgespan_redaction(r),
     };
 
     edgespan_end_span(r, &http);

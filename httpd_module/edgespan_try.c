@@ -309,7 +309,7 @@ end_client_span(edgespan_upstream_t *upstream, uint64_t upgraded)
         .request_body_size = -1,
         .response_body_size = -1,
         .resend_count = upstream->tries - 1,
-        .redaction = &edgespan_dir_conf(r)->redaction,
+        .redaction = edgespan_redaction(r),
         .events = &upgrade,
         .events_count = upgraded != 0,
         .tries = try,

@@ -251,6 +251,9 @@ void edgespan_show_why(request_rec *r, const es_trace_t *trace);
 /* Of the place where the request came in. Empty: none. */
 es_str_t edgespan_route(request_rec *r);
 
+/* What is hidden of it: as the place says that was asked, and the one it came to. */
+const es_redaction_t *edgespan_redaction(request_rec *r);
+
 /* What the user adds to the SERVER span of `r`; `last` is where internal redirects
  * led. */
 void edgespan_set_attributes(const request_rec *r, request_rec *last, const es_trace_t *trace,

@@ -194,8 +194,11 @@ struct ngx_http_edgespan_ctx_s {
     /* where the decision was taken, if it could not differ the next time */
     ngx_http_edgespan_loc_conf_t   *decided;
 
+    /* of the location before any redirect */
     ngx_str_t                       route;
     ngx_http_complex_value_t       *route_value;
+    const es_redaction_t           *redaction;
+
     ngx_uint_t                      first_state;  /* of a leg to come */
     ngx_http_edgespan_leg_t        *leg;          /* under way, or to come */
     ngx_array_t                     legs;         /* of ..._leg_t * */

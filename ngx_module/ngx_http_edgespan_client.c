@@ -315,18 +315,30 @@ ngx_http_edgespan_after(es_http_try_t *try, ngx_msec_t msec)
 }
 
 
+/* they are in order of their states, and may be many */
+
 static ngx_http_edgespan_try_t *
 ngx_http_edgespan_find_try(ngx_http_edgespan_ctx_t *ctx, ngx_uint_t state)
 {
-    ngx_uint_t                i;
+    ngx_uint_t                low, high, middle;
     ngx_http_edgespan_try_t  *timed;
 
     timed = ctx->tries.elts;
+    low = 0;
+    high = ctx->tries.nelts;
 
-    for (i = 0; i < ctx->tries.nelts; i++) {
+    while (low < high) {
+        middle = (low + high) / 2;
 
-        if (timed[i].state == state) {
-            return &timed[i];
+        if (timed[middle].state == state) {
+            return &timed[middle];
+        }
+
+        if (timed[middle].state < state) {
+            low = middle + 1;
+
+        } else {
+            high = middle;
         }
     }
 

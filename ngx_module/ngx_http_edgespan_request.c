@@ -410,6 +410,7 @@ ngx_http_edgespan_decide_here(ngx_http_request_t *r,
     if (!ctx->redirected) {
         ctx->route = lcf->route;
         ctx->route_value = lcf->route_value;
+        ctx->redaction = &lcf->redaction;
     }
 
     if (ctx->decided == lcf) {

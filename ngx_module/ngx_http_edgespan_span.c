@@ -30,6 +30,7 @@ ngx_http_edgespan_end_request(ngx_http_request_t *r,
     uint64_t                        now;
     es_http_t                       http;
     es_timeline_t                   timeline;
+    es_redaction_t                  redaction;
     es_http_event_t                 upgrade;
     ngx_http_edgespan_ctx_t        *sub;
     ngx_http_edgespan_loc_conf_t   *lcf;
@@ -61,6 +62,12 @@ ngx_http_edgespan_end_request(ngx_http_request_t *r,
     lcf = ngx_http_get_module_loc_conf(r, ngx_http_edgespan_module);
 
     http.redaction = &lcf->redaction;
+
+    if (ctx->redaction != NULL && ctx->redaction != http.redaction) {
+        redaction = lcf->redaction;
+        es_redaction_join(&redaction, ctx->redaction);
+        http.redaction = &redaction;
+    }
 
     ngx_http_edgespan_set_names(r, ctx, &http);
     ngx_http_edgespan_set_request_line(r, &http);

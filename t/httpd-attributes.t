@@ -180,6 +180,13 @@ ErrorDocument 404 /err
 <Location /err>
 OtelRedact query= header=
 </Location>
+<Location /shown>
+OtelRedact query= header=
+ErrorDocument 404 /guard
+</Location>
+<Location /guard>
+OtelRedact query=*
+</Location>
 END
     my @headers = (headers => [
         [ 'X-Client' => '192.0.2.77' ], [ 'X-Secret' => 's' ], [ 'X-Api-Key' => 'k' ] ]);
@@ -207,6 +214,8 @@ END
     is attr($span, 'http.response.status_code'), 404, 'an ErrorDocument';
     unlike attr($span, 'url.query'), qr/3/, 'does not show what the place hides';
     is_deeply attr($span, 'http.request.header.x-secret'), ['REDACTED'], 'nor headers';
+    $span = get($s, '/shown/x?q=3', @headers);
+    unlike attr($span, 'url.query'), qr/3/, 'nor what its own place hides';
     lint($s);
     $s->finish;
 };

@@ -176,15 +176,18 @@ END
 subtest 'kept at the end' => sub {
     my $up = EdgespanTest::Upstream->new;
     my $s = traced(extra => ['include'], vars => { UP => $up->address },
-        files => { %SCRIPTS, 'html/page.shtml' => page(qw(/cgi/slow /up/x)) },
-        http => "OtelSampleRate 0\nOtelSampleKeep status=200\nProxyPass /up/ http://%%UP%%/\n$SSI")
+        files => { %SCRIPTS, 'html/page.shtml' => page(qw(/up/x?token=s /cgi/slow)) },
+        http => "OtelSampleRate 0\nOtelSampleKeep status=200\nProxyPass /up/ http://%%UP%%/\n$SSI"
+            . "<Location /up>\nOtelRedact query=token\n</Location>\n")
         ->start;
     my $span = get($s, '/page.shtml');
     is $span->{attrs}{'edgespan.sampling.reason'}, 'status', 'kept for its status';
     my %sub = subrequests($s, $span);
     is_deeply [ sort keys %sub ], [qw(/cgi/slow /up/x)], 'with its subrequests';
+    is $sub{'/up/x'}{attrs}{'url.query'}, 'token=REDACTED', 'hidden as their places say';
     my ($client) = $s->{collector}->spans(kind => 'CLIENT', trace_id => $span->{trace_id});
     is $client->{parent_span_id}, $sub{'/up/x'}{span_id}, 'and the try below';
+    like $client->{attrs}{'url.full'}, qr/\?token=REDACTED$/, 'whose URL is hidden likewise';
     lint($s);
     $s->finish;
 };

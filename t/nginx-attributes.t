@@ -70,7 +70,10 @@ server {
         location /redact/none { otel_redact query= header=; return 204; }
         location /redact/all { otel_redact query=* header=* client_address=off; return 204; }
         location /redact/up { proxy_pass http://%%UP%%; }
+        location /redact/gone { error_page 404 /shown; root %%PREFIX%%/none; }
     }
+    location = /shown { otel_redact query= client_address=off; return 200 shown; }
+    location /guarded { error_page 404 /redact/all; root %%PREFIX%%/none; }
     location /real { otel_redact client_address=/24,/48; return 204; }
     location /url { add_header X-Url $otel_trace_url always; return 204; }
     location /url/off { otel_sampler always_off; add_header X-Url "<$otel_trace_url>" always; return 204; }
@@ -187,6 +190,11 @@ subtest 'redaction' => sub {
     $a = attrs('/real', headers => [ [ 'X-Real', '192.0.2.77' ] ]);
     is $a->{'client.address'}, '192.0.2.0', 'behind realip the client is masked';
     is $a->{'network.peer.address'}, '127.0.0.1', 'and the proxy before us is not';
+
+    $a = attrs('/redact/gone?token=s&b=c');
+    is $a->{'url.query'}, 'token=REDACTED&b=c', 'an error page does not show what the place hides';
+    is $a->{'client.address'}, '127.0.0.0', 'nor whose request it was';
+    is attrs('/guarded?b=c')->{'url.query'}, 'b=REDACTED', 'nor what its own place hides';
 
     my ($answer, $record) = $n->recorded(sub { http_get($n->port(1), '/redact/up?token=s&b=c') });
     my ($client) = grep { $_->{kind} eq 'CLIENT' } $n->trace($record, 2);

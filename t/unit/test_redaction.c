@@ -330,6 +330,47 @@ errors(void **state)
     }
 }
 
+/* Whatever one of two places hides. */
+static void
+both_places(void **state)
+{
+    es_redaction_t asked = redaction("query=token header=x-a client_address=/16,/48"),
+                   answered = redaction("query=sid header= client_address=/24,/32"),
+                   off = redaction("query= header= client_address=off"), plain = {0}, both;
+    char text[ES_ADDRESS_TEXT];
+
+    (void) state;
+    both = answered;
+    es_redaction_join(&both, &asked);
+    assert_true(hides_query(&both, "token"));
+    assert_true(hides_query(&both, "sid"));
+    assert_false(hides_query(&both, "sig"));
+    assert_true(hides_header(&both, "x-a"));
+    assert_false(hides_header(&both, "cookie"));
+    unit_assert_str(es_redaction_address(&both, ES_STR("192.0.2.1"), text), "192.0.0.0");
+    unit_assert_str(es_redaction_address(&both, ES_STR("2001:db8:1::1"), text), "2001:db8::");
+
+    /* One of them says nothing, so that it hides what is hidden by default. */
+    both = plain;
+    es_redaction_join(&both, &off);
+    assert_true(hides_query(&both, "sig"));
+    assert_true(hides_header(&both, "cookie"));
+    unit_assert_str(es_redaction_address(&both, ES_STR("192.0.2.1"), text), "192.0.2.1");
+    both = off;
+    es_redaction_join(&both, &plain);
+    assert_true(hides_query(&both, "sig"));
+    unit_assert_str(es_redaction_address(&both, ES_STR("192.0.2.1"), text), "192.0.2.1");
+    both = plain;
+    es_redaction_join(&both, &asked);
+    unit_assert_str(es_redaction_address(&both, ES_STR("192.0.2.1"), text), "192.0.0.0");
+    both = asked;
+    es_redaction_join(&both, &plain);
+    unit_assert_str(es_redaction_address(&both, ES_STR("192.0.2.1"), text), "192.0.0.0");
+    both = off;
+    es_redaction_join(&both, &off);
+    assert_false(hides_query(&both, "sig"));
+}
+
 int
 main(void)
 {
@@ -338,7 +379,7 @@ main(void)
         cmocka_unit_test(query_given),    cmocka_unit_test(headers),
         cmocka_unit_test(captures),       cmocka_unit_test(inheritance),
         cmocka_unit_test(addresses),      cmocka_unit_test(prefixes),
-        cmocka_unit_test(errors),
+        cmocka_unit_test(errors),         cmocka_unit_test(both_places),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
