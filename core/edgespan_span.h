@@ -35,8 +35,8 @@ typedef enum es_attribute_type {
     ES_ATTRIBUTE_STRINGS, /* an array: of `values`, or of `value` alone where they are NULL */
 } es_attribute_type_t;
 
-/* An attribute of the user's. A value is text; one that is no number where the type is
- * one is left out and counted in the span's dropped_attributes_count. */
+/* An attribute of the user's. A value is text; one that is none of the type is left out and
+ * counted in the span's dropped_attributes_count. */
 typedef struct es_attribute {
     es_str_t key;
     es_str_t value;
@@ -213,7 +213,7 @@ typedef struct es_http {
 
     const es_http_event_t *events; /* in order of time */
     unsigned events_count;
-    const es_attribute_t *attributes; /* the user's; they replace ours of the same key */
+    const es_attribute_t *attributes; /* the user's, each key once; they replace ours */
     unsigned attributes_count;
     const es_http_try_t *tries; /* of a CLIENT span, in order; it has no timeline */
     unsigned tries_count;

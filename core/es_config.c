@@ -100,7 +100,7 @@ es_config_semconv(es_config_t *config, es_str_t word, es_error_t *error)
         [ES_SEMCONV_BOTH] = "both",
     };
 
-    for (unsigned i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+    for (unsigned i = 0; i < ES_COUNT(words); i++) {
         if (es_str_eq(word, es_cstr(words[i]))) {
             config->semconv = (es_semconv_t) i;
             config->semconv_given = true;

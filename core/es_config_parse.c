@@ -89,7 +89,7 @@ es_parse_trace_context(es_str_t text, unsigned *mode, es_error_t *error)
         {{"ignore", 6}, ES_CONTEXT_IGNORE},
     };
 
-    for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+    for (size_t i = 0; i < ES_COUNT(modes); i++) {
         if (es_str_ieq(text, modes[i].name)) {
             *mode = modes[i].mode;
             return true;
@@ -121,7 +121,7 @@ es_attribute_type(es_config_t *config, es_str_t key, es_str_t word, es_attribute
         *type = header ? ES_ATTRIBUTE_STRINGS : ES_ATTRIBUTE_STRING;
         return true;
     }
-    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+    for (size_t i = 0; i < ES_COUNT(types); i++) {
         if (es_str_ieq(word, types[i].name)) {
             *type = types[i].type;
             config->hashes |= *type == ES_ATTRIBUTE_HASH;

@@ -16,13 +16,9 @@ static const es_str_t known_methods[] = {
 static const es_http_name_t name_background = ES_NAME("edgespan.background");
 static const es_http_name_t name_cache_status = ES_NAME("edgespan.cache.status");
 static const es_http_name_t name_client_address = ES_NAME_WAS("client.address", "http.client_ip");
-static const es_http_name_t name_error_type = ES_NAME("error.type");
 static const es_http_name_t name_log_dropped = ES_NAME("edgespan.log.dropped");
 static const es_http_name_t name_method = ES_NAME_NEW("http.request.method");
 static const es_http_name_t name_method_original = ES_NAME_NEW("http.request.method_original");
-static const es_http_name_t name_peer_address =
-    ES_NAME_WAS("network.peer.address", "net.sock.peer.addr");
-static const es_http_name_t name_peer_port = ES_NAME_WAS("network.peer.port", "net.sock.peer.port");
 static const es_http_name_t name_protocol_version = ES_NAME_NEW("network.protocol.version");
 static const es_http_name_t name_reason = ES_NAME("edgespan.reason");
 static const es_http_name_t name_request_body_size = ES_NAME_NEW("http.request.body.size");
@@ -34,8 +30,6 @@ static const es_http_name_t name_sampling_reason = ES_NAME("edgespan.sampling.re
 static const es_http_name_t name_scheme = ES_NAME_WAS("url.scheme", "http.scheme");
 static const es_http_name_t name_server_address = ES_NAME_WAS("server.address", "net.host.name");
 static const es_http_name_t name_server_port = ES_NAME_NEW("server.port");
-static const es_http_name_t name_status_code =
-    ES_NAME_WAS("http.response.status_code", "http.status_code");
 static const es_http_name_t name_upstream_address = ES_NAME_WAS("server.address", "net.peer.name");
 static const es_http_name_t name_url_full = ES_NAME_WAS("url.full", "http.url");
 static const es_http_name_t name_url_path = ES_NAME_NEW("url.path");
@@ -90,9 +84,9 @@ put_peer(es_http_writer_t *writer)
     }
     es_http_put_string(writer, &name_client_address, client);
     if (peer.len != 0) {
-        es_http_put_string(writer, &name_peer_address, peer);
+        es_http_put_string(writer, &es_name_peer_address, peer);
         if (http->peer_port != 0) {
-            es_http_put_int(writer, &name_peer_port, http->peer_port);
+            es_http_put_int(writer, &es_name_peer_port, http->peer_port);
         }
     }
 }
@@ -235,6 +229,30 @@ es_http_failed(const es_http_t *http)
     return error_type(http, digits).len != 0;
 }
 
+/* How it ended. */
+static void
+put_outcome(es_http_writer_t *writer, es_str_t failure)
+{
+    const es_http_t *http = writer->http;
+
+    if (http->status != 0) {
+        es_http_put_int(writer, &es_name_status_code, http->status);
+    }
+    if (!http->no_error_type) {
+        es_http_put_string(writer, &es_name_error_type, failure);
+    }
+    es_http_put_string(writer, &name_reason, http->reason);
+    es_http_put_string(writer, &name_sampling_reason, writer->trace->sampling_reason);
+    es_http_put_string(writer, &name_cache_status, http->cache_status);
+    es_http_put_bool(writer, &name_background, http->background);
+    if (http->log_dropped != 0) {
+        es_http_put_int(writer, &name_log_dropped, http->log_dropped);
+    }
+    if (http->resend_count != 0) {
+        es_http_put_int(writer, &name_resend_count, http->resend_count);
+    }
+}
+
 static void
 put_attributes(es_http_writer_t *writer, bool known_method, es_str_t failure)
 {
@@ -272,22 +290,7 @@ put_attributes(es_http_writer_t *writer, bool known_method, es_str_t failure)
         put_size(writer, &name_request_body_size, http->request_body_size);
         put_size(writer, &name_response_body_size, http->response_body_size);
     }
-    if (http->status != 0) {
-        es_http_put_int(writer, &name_status_code, http->status);
-    }
-    if (!http->no_error_type) {
-        es_http_put_string(writer, &name_error_type, failure);
-    }
-    es_http_put_string(writer, &name_reason, http->reason);
-    es_http_put_string(writer, &name_sampling_reason, writer->trace->sampling_reason);
-    es_http_put_string(writer, &name_cache_status, http->cache_status);
-    es_http_put_bool(writer, &name_background, http->background);
-    if (http->log_dropped != 0) {
-        es_http_put_int(writer, &name_log_dropped, http->log_dropped);
-    }
-    if (http->resend_count != 0) {
-        es_http_put_int(writer, &name_resend_count, http->resend_count);
-    }
+    put_outcome(writer, failure);
     if (http->grpc && !internal) {
         es_http_put_rpc(writer, url.path);
     }

@@ -3,12 +3,6 @@
 #include "es_http_writer.h"
 
 static const es_http_name_t name_duration = ES_NAME("edgespan.upstream.duration");
-static const es_http_name_t name_error_type = ES_NAME("error.type");
-static const es_http_name_t name_peer_address =
-    ES_NAME_WAS("network.peer.address", "net.sock.peer.addr");
-static const es_http_name_t name_peer_port = ES_NAME_WAS("network.peer.port", "net.sock.peer.port");
-static const es_http_name_t name_status_code =
-    ES_NAME_WAS("http.response.status_code", "http.status_code");
 
 /* What a single CLIENT span over several tries would hide. */
 static void
@@ -16,14 +10,14 @@ put_try(es_http_writer_t *writer, const es_http_try_t *http_try)
 {
     es_span_event(&writer->span, ES_STR("edgespan.upstream.try"),
                   http_try->start_mono_ns + writer->trace->wall_offset_ns);
-    es_http_put_string(writer, &name_peer_address, http_try->peer_address);
+    es_http_put_string(writer, &es_name_peer_address, http_try->peer_address);
     if (http_try->peer_port != 0) {
-        es_http_put_int(writer, &name_peer_port, http_try->peer_port);
+        es_http_put_int(writer, &es_name_peer_port, http_try->peer_port);
     }
     if (http_try->status != 0) {
-        es_http_put_int(writer, &name_status_code, http_try->status);
+        es_http_put_int(writer, &es_name_status_code, http_try->status);
     }
-    es_http_put_string(writer, &name_error_type, http_try->error_type);
+    es_http_put_string(writer, &es_name_error_type, http_try->error_type);
     if (http_try->end_mono_ns > http_try->start_mono_ns) {
         es_http_put_seconds(writer, &name_duration,
                             http_try->end_mono_ns - http_try->start_mono_ns);

@@ -20,14 +20,6 @@ flavor(es_str_t version)
     return es_str_eq(version, ES_STR("3")) ? ES_STR("3.0") : version;
 }
 
-static void
-put_string(es_http_writer_t *writer, const es_http_name_t *name, es_str_t value)
-{
-    if (value.len != 0) {
-        es_http_name_string(writer, name, value);
-    }
-}
-
 /* Path and query in one. */
 static void
 put_target(es_http_writer_t *writer, es_str_t path, es_str_t query)
@@ -36,7 +28,7 @@ put_target(es_http_writer_t *writer, es_str_t path, es_str_t query)
     size_t at = path.len < sizeof(target) ? path.len : sizeof(target), room, len;
 
     if (query.len == 0) {
-        put_string(writer, &name_target, path);
+        es_http_put_string(writer, &name_target, path);
         return;
     }
     if (at != 0) {
@@ -57,14 +49,14 @@ es_http_put_old(es_http_writer_t *writer, const es_http_old_t *old)
     const es_http_t *http = writer->http;
     bool client = http->kind == ES_KIND_CLIENT;
 
-    put_string(writer, &name_method, http->method);
+    es_http_put_string(writer, &name_method, http->method);
     if (!client) {
         put_target(writer, old->path, old->query);
     }
     if (http->kind == ES_KIND_INTERNAL) {
         return;
     }
-    put_string(writer, &name_flavor, flavor(http->protocol_version));
+    es_http_put_string(writer, &name_flavor, flavor(http->protocol_version));
     if (old->port != 0 && old->port != es_http_default_port(http->scheme)) {
         es_http_name_int(writer, client ? &name_peer_port : &name_host_port, old->port);
     }

@@ -11,8 +11,6 @@
 #include "es_span_key.h"
 #include "es_str.h"
 
-#define ES_COUNT(array) (sizeof(array) / sizeof((array)[0]))
-
 /* Its name in the stable conventions and the one it had before; empty: none there. */
 typedef struct es_http_name {
     es_key_t stable, old;
@@ -38,6 +36,15 @@ typedef struct es_http_name {
     {                    \
         {0}, ES_KEY(was) \
     }
+
+/* Those that spans and events of tries share. */
+static const es_http_name_t es_name_error_type = ES_NAME("error.type");
+static const es_http_name_t es_name_peer_address =
+    ES_NAME_WAS("network.peer.address", "net.sock.peer.addr");
+static const es_http_name_t es_name_peer_port =
+    ES_NAME_WAS("network.peer.port", "net.sock.peer.port");
+static const es_http_name_t es_name_status_code =
+    ES_NAME_WAS("http.response.status_code", "http.status_code");
 
 typedef struct es_http_writer {
     es_span_writer_t span;

@@ -28,8 +28,6 @@ static const es_str_t default_headers[] = {
     {"proxy-authorization", 19}, {"x-api-key", 9},
 };
 
-#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-
 /* ------------------------------------------------------------- the words --- */
 
 typedef struct es_redaction_kind {
@@ -203,7 +201,7 @@ static bool
 hides_query(const es_redaction_t *redaction, es_str_t key)
 {
     if (redaction == NULL || !(redaction->given & GIVEN_QUERY)) {
-        for (size_t i = 0; i < COUNT(default_query); i++) {
+        for (size_t i = 0; i < ES_COUNT(default_query); i++) {
             if (same_key(key, default_query[i])) {
                 return true;
             }
@@ -228,7 +226,7 @@ static bool
 hides_header(const es_redaction_t *redaction, es_str_t name)
 {
     if (redaction == NULL || !(redaction->given & GIVEN_HEADERS)) {
-        for (size_t i = 0; i < COUNT(default_headers); i++) {
+        for (size_t i = 0; i < ES_COUNT(default_headers); i++) {
             if (es_str_ieq(name, default_headers[i])) {
                 return true;
             }

@@ -5,6 +5,8 @@
 
 #include "edgespan.h"
 
+#define ES_COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
 /* Inline: against a literal it is one comparison of a number or two. */
 static inline bool
 es_str_eq(es_str_t a, es_str_t b)
