@@ -212,7 +212,9 @@ ngx_http_edgespan_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
 
     rc = ngx_http_next_body_filter(r, in);
 
-    ctx->pending = (r->connection->buffered != 0);
+    /* what fails at once is not buffered */
+
+    ctx->pending = (r->connection->buffered != 0 || r->connection->error);
 
     if (ctx->pending) {
 
