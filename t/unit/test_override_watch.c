@@ -199,7 +199,7 @@ expiry(void **state)
 {
     server_t server = server_start("override");
     char text[128], word[32], expected[512];
-    time_t now = time(NULL), past = now - 2, future = now + 2;
+    time_t now = time(NULL), past = now - 2, future = now + 4;
     struct tm tm;
 
     (void) state;
@@ -305,11 +305,19 @@ static void
 settling(void **state)
 {
     server_t server = server_start("override");
+    uint64_t changed;
 
     (void) state;
-    write_file("/a 1 until 2200-01-01T00:00Z\n", 0);
-    assert_int_equal(utimensat(AT_FDCWD, path, NULL, 0), 0);
-    look(&server, "");
+    do {
+        server_end(&server);
+        server = server_start("override");
+        write_file("/a 1 until 2200-01-01T00:00Z\n", 0);
+        changed = es_mono_ns();
+        assert_int_equal(utimensat(AT_FDCWD, path, NULL, 0), 0);
+        unit_said[0] = '\0';
+        es_override_look(&server.watch, &server.leader);
+    } while (es_mono_ns() - changed > 100 * ES_MS); /* the machine was too late to see it */
+    assert_string_equal(unit_said, "");
     assert_int_equal(line_now(&server, "/a"), 0);
     nanosleep(&(struct timespec){.tv_nsec = 110000000}, NULL);
     look(&server, "1 entry of ");

@@ -292,7 +292,7 @@ takeover_ms(pid_t before, uint64_t since)
     while (atomic_load(&storm->leader) == before) {
         struct timespec pause = {0, 20000};
 
-        assert_true(es_mono_ns() - since < 5 * ES_SECOND);
+        assert_true(es_mono_ns() - since < 60 * ES_SECOND);
         nanosleep(&pause, NULL);
     }
     return (double) (atomic_load(&storm->led_since) - since) / 1e6;
@@ -310,7 +310,7 @@ wait_for_delivery(void)
     while (atomic_load(&generation->queue.shared->leader_deaths) != 0) {
         struct timespec pause = {0, 200000};
 
-        assert_true(es_mono_ns() - since < 10 * ES_SECOND);
+        assert_true(es_mono_ns() - since < 60 * ES_SECOND);
         nanosleep(&pause, NULL);
     }
 }
@@ -395,12 +395,16 @@ test_storm(void **state)
                       (unsigned long long) tally.doubled, (unsigned long long) dropped());
         unit_assert(&random, tally.pushed > 1000);
         unit_assert(&random, tally.lost == 0);
-        unit_assert(&random, tally.doubled * 20 <= tally.pushed);
+
+        /* A process that is killed has perhaps delivered a batch or two of which
+         * nobody knows, which on a slow machine is much of all. */
+        unit_assert(&random, tally.doubled <= tally.pushed / 20
+                                                  + 2 * kills * config->exporters[e]->batch_size);
     }
     unit_assert(&random, dropped() == 0);
     unit_assert(&random, status_bad == 0);
 #ifndef __SANITIZE_THREAD__ /* many times slower */
-    unit_assert(&random, es_mono_ns() - begin < 1500 * ES_MS);
+    unit_assert(&random, es_mono_ns() - begin < 15 * ES_SECOND);
 #endif
 
     es_generation_destroy(generation);
