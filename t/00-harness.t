@@ -42,7 +42,7 @@ subtest 'helpers' => sub {
     my $from = time;
     ok !eval { wait_for(sub {0}, 0.1, 'godot'); 1 }, 'wait_for dies';
     like $@, qr/waiting for godot/, 'and says what for';
-    cmp_ok time - $from, '<', 1, 'in time';
+    cmp_ok time - $from, '<', 5, 'in time';
     my $port = free_port();
     ok !port_listening($port), 'free port is free';
     my $sock = IO::Socket::INET->new(LocalAddr => '127.0.0.1',
@@ -197,7 +197,7 @@ subtest 'collector answers' => sub {
     is post($c)->{ended}, 'reset', 'reset';
     $c->mode('hang');
     is post($c, timeout => 0.2)->{ended}, 'timeout', 'hang';
-    $c->mode('slow:0.3');
+    $c->mode('slow:2');
     my $from = time;
     my $slow = fork // die;
     if (!$slow) { post($c); POSIX::_exit(0) }
@@ -206,9 +206,9 @@ subtest 'collector answers' => sub {
     is $open->{answered}, 'no', 'slow: not answered yet';
     $c->mode('ok');
     is post($c)->{status}, 200, 'others are not held up';
-    cmp_ok time - $from, '<', 0.3, 'meanwhile';
+    is +($c->requests)[11]{answered}, 'no', 'meanwhile';
     waitpid $slow, 0;
-    cmp_ok time - $from, '>=', 0.3, 'slow took its time';
+    cmp_ok time - $from, '>=', 2, 'slow took its time';
     is join(' ', map { $_->{answered} } $c->requests),
         '200 200 200 200 200 200 200 429 no no no 200 200', 'how each was answered';
     my @ok = $c->spans;

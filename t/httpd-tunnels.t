@@ -6,6 +6,7 @@ use warnings;
 use IO::Socket::INET;
 use Socket qw(SOL_SOCKET SO_LINGER);
 use Test::More;
+use Time::HiRes qw(sleep);
 
 use EdgespanTest;
 use EdgespanTest::HttpdTraced;
@@ -16,7 +17,7 @@ my $SWITCH = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnecti
 my @UPGRADE = (headers => [ [ Upgrade => 'websocket' ], [ Connection => 'Upgrade' ] ]);
 
 my %answer = (
-    open  => sub { ($SWITCH, [ delay => 0.4 ], 'bye', 'close') },
+    open  => sub {$SWITCH},
     wait  => sub { ([ delay => 0.4 ], $SWITCH, 'bye', 'close') },
     no    => sub { "HTTP/1.1 403 x\r\nContent-Length: 2\r\n\r\nno", 'close' },
     reset => sub { ($SWITCH, 'hello', [ delay => 0.2 ], 'reset') },
@@ -25,7 +26,7 @@ my %answer = (
 
 sub upstream {
     return EdgespanTest::Upstream->new(respond => sub {
-        my ($name) = $_[0] =~ m{^GET /(\w+)};
+        my ($name) = $_[0] =~ m{^GET /(\w+)} or return ('bye', 'close');
         return $answer{$name}->();
     });
 }
@@ -35,6 +36,25 @@ sub client_of {
     my @clients = $s->{collector}->spans(kind => 'CLIENT', trace_id => $span->{trace_id});
     is @clients, 1, 'one CLIENT span';
     return $clients[0];
+}
+
+# A WebSocket whose client, when it has that, says something after a while.
+sub talk {
+    my ($s) = @_;
+    my ($record, $text) = recorded($s, sub {
+        my $sock = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $s->port) or die;
+        syswrite $sock,
+            "GET /open HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
+        my $text = '';
+        1 while $text !~ /\r\n\r\n/ && sysread $sock, $text, 4096, length $text;
+        sleep 0.4;
+        syswrite $sock, "hello\r\n\r\n";
+        1 while sysread $sock, $text, 4096, length $text;
+        return $text;
+    });
+    my $span = span_of($s, $record);
+    $span->{response} = parse_response($text);
+    return $span;
 }
 
 # It was upgraded early in the span, or late.
@@ -60,10 +80,10 @@ for my $module (sort keys %how) {
     subtest "WebSocket by $module" => sub {
         my $up = upstream();
         my $s = traced(extra => ['proxy_wstunnel'], vars => { UP => $up->address },
-            http => $how{$module})->start;
+            http => "KeepAliveTimeout 1\n$how{$module}")->start;
         for (([ open => 'early' ], [ wait => 'late' ])) {
             my ($path, $when) = @$_;
-            my $span = get($s, "/$path", @UPGRADE);
+            my $span = $path eq 'open' ? talk($s) : get($s, "/$path", @UPGRADE);
             my $client = client_of($s, $span);
             like $span->{response}{body} // '', qr/bye/, "/$path: open until the end";
             for ($span, $client) {
@@ -71,7 +91,8 @@ for my $module (sort keys %how) {
                 is $_->{status}{code}, 'UNSET', 'no error';
                 upgrade_ok($_, $when);
             }
-            my ($tp) = EdgespanTest::Upstream::header_values(($up->requests)[-1], 'traceparent');
+            my ($request) = grep {m{^GET /$path}} $up->requests;
+            my ($tp) = EdgespanTest::Upstream::header_values($request, 'traceparent');
             is $tp, "00-$span->{trace_id}-$client->{span_id}-03", 'the upstream sees the CLIENT span';
         }
         my $span = get($s, '/no', @UPGRADE);

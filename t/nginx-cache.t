@@ -52,7 +52,7 @@ server {
         proxy_pass http://%%UP%%; }
     location = /page { ssi on; ssi_types *; alias %%PREFIX%%/html/page; }
     location = /kept { ssi on; ssi_types *; alias %%PREFIX%%/html/kept; }
-    location /fcgi/ { fastcgi_cache f; fastcgi_cache_valid 1s; fastcgi_read_timeout 300ms;
+    location /fcgi/ { fastcgi_cache f; fastcgi_cache_valid 1s; fastcgi_read_timeout 2s;
         fastcgi_cache_use_stale timeout; fastcgi_pass %%FASTCGI%%; }
 }
 CONF

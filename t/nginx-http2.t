@@ -66,7 +66,7 @@ my $count = 0;
 
 sub curl {
     my (@args) = @_;
-    open my $out, '-|', 'curl', qw(-sk --noproxy * --max-time 5), @args
+    open my $out, '-|', 'curl', qw(-sk --noproxy * --max-time 30), @args
         or die "curl: $!";
     local $/;
     return <$out> // '';

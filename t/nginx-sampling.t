@@ -14,8 +14,8 @@ my $up = EdgespanTest::Upstream->new(respond => sub {
     my ($bytes) = @_;
     my ($path) = $bytes =~ m{\A\S+ (\S+)};
     my $length = 'Content-Length: 3';
-    return [ delay => 0.6 ], "HTTP/1.1 200 OK\r\n$length\r\n\r\nok\n" if $path =~ /late/;
-    return "HTTP/1.1 200 OK\r\n$length\r\n\r\n", [ delay => 0.6 ], "ok\n"
+    return [ delay => 2.2 ], "HTTP/1.1 200 OK\r\n$length\r\n\r\nok\n" if $path =~ /late/;
+    return "HTTP/1.1 200 OK\r\n$length\r\n\r\n", [ delay => 2.2 ], "ok\n"
         if $path =~ /longwinded/;
     return "HTTP/1.1 200 OK\r\nX-Accel-Redirect: $1\r\n$length\r\n\r\nok\n"
         if $path =~ m{accel(/\S+)};
@@ -35,7 +35,7 @@ otel_override override;
 server {
     listen 127.0.0.1:%%PORT1%%;
     otel_sample_rate 0;
-    otel_sample_keep error slow=400ms status=404;
+    otel_sample_keep error slow=2s status=404;
     location / { proxy_pass http://%%UP%%; }
     location /shown { add_header X-Why $otel_decision always; proxy_pass http://%%UP%%; }
     location /page { proxy_intercept_errors on; error_page 503 /lost; proxy_pass http://%%UP%%; }
@@ -53,7 +53,7 @@ server {
 server {
     listen 127.0.0.1:%%PORT3%%;
     otel_sample_limit 1r/m;
-    otel_sample_keep slow=400ms;
+    otel_sample_keep slow=2s;
     location / { otel_trace_context extract; proxy_pass http://%%UP%%; }
 }
 server {

@@ -29,7 +29,7 @@ sub text { return "HTTP/1.1 $_[0] X\r\nContent-Length: 2\r\n\r\nok" }
 my $busy = EdgespanTest::Upstream->new(respond => sub { text(503) });
 my $slow = EdgespanTest::Upstream->new(respond => sub {
     my ($head, $body) = text(200) =~ /(.*)(ok)/s;
-    return [ delay => 0.2 ], $head, [ delay => 0.3 ], $body;
+    return [ delay => 0.2 ], $head, [ delay => 0.6 ], $body;
 });
 my $fickle = EdgespanTest::Upstream->new(respond => sub {
     return $_[0] =~ m{ /kept/break} ? 'reset' : text(200) });
@@ -84,8 +84,8 @@ server {
     location /noreuse { proxy_ssl_session_reuse off; proxy_pass https://127.0.0.1:%%PORT4%%; }
     location /tlsbad  { proxy_ssl_verify on; proxy_ssl_name other;
         proxy_ssl_trusted_certificate %%PREFIX%%/cert.pem; proxy_pass https://127.0.0.1:%%PORT4%%; }
-    location /hanging { proxy_read_timeout 300ms; proxy_next_upstream timeout; proxy_pass http://hanging; }
-    location /half    { proxy_read_timeout 300ms; proxy_next_upstream timeout; proxy_pass http://half; }
+    location /hanging { proxy_read_timeout 2s; proxy_next_upstream timeout; proxy_pass http://hanging; }
+    location /half    { proxy_read_timeout 2s; proxy_next_upstream timeout; proxy_pass http://half; }
     location /refused { proxy_pass http://refused; }
 }
 server {

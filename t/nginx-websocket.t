@@ -38,7 +38,7 @@ server {
     location /retry/ { proxy_pass http://retry; }
     location /variable/ { set $to %%UP%%; proxy_pass http://$to; }
     %%TUNNEL%%
-    location /idle/ { proxy_read_timeout 300ms; proxy_pass http://%%UP%%/ws/hang; }
+    location /idle/ { proxy_read_timeout 2s; proxy_pass http://%%UP%%/ws/hang; }
 }
 CONF
 my $tunnels = $n->version ge v1.31.0;
@@ -114,7 +114,7 @@ for my $what (sort keys %END) {
 subtest 'nobody says a word for too long' => sub {
     my ($server, $client) = upgrade('/idle/x', 2,
         sub { local $/; my $rest = readline $_[0] });
-    upgraded($server, @$client, 0.1);
+    upgraded($server, @$client, 1.5);
 };
 
 subtest 'the moment is exact' => sub {

@@ -124,7 +124,7 @@ for my $name (sort keys %server) {
         is_deeply status($s)->{override}, [], 'nothing in force';
 
         put($s, "# an incident\n/checkout 100% until $LATER\n/on 0 until $LATER\n");
-        cmp_ok until_decided($s, '/checkout', qr/override/), '<', 2, 'seen within 2 s';
+        cmp_ok until_decided($s, '/checkout', qr/override/), '<', 8, 'seen soon';
         is ask($s, '/checkout/cart'), 'override=1 (override:2)', 'what is below';
         is ask($s, '/checkout'), 'override=1 (override:2)', 'with the line of the file';
         like ask($s, '/checkouts'), $DROP, 'whole segments only';
@@ -184,7 +184,7 @@ for my $name (sort keys %server) {
     subtest "$name: the end" => sub {
         my $s = $server{$name}->(EdgespanTest::Collector->new,
             env => {TZ => 'CET-1CEST,M3.5.0,M10.5.0/3'})->start;
-        my $end = int(time) + 5;
+        my $end = int(time) + 8;
         my $clock = do {
             local $ENV{TZ} = 'CET-1CEST,M3.5.0,M10.5.0/3';
             POSIX::tzset();
@@ -198,7 +198,8 @@ for my $name (sort keys %server) {
         is status($s)->{override}[0]{until}, strftime('%Y-%m-%dT%H:%M:%S.000Z', gmtime $end),
             "$clock is that moment in local time";
         until_decided($s, '/checkout', qr/^\Qoverride=1 (override:2)\E$/);
-        cmp_ok abs(time - $end), '<', 1, 'it ends then; the shorter path counts';
+        cmp_ok time, '>=', $end, 'it ends then; the shorter path counts';
+        cmp_ok time, '<', $end + 5, 'at once';
         $s->wait_log(qr/override: 1 entry of \S+ expired, 1 left/, 10);
         is_deeply [ map { $_->{path} } @{ status($s)->{override} } ], ['/'], 'the status, too';
         $s->reload(undef, drain => 1);
@@ -216,7 +217,7 @@ for my $name (sort keys %server) {
         pass 'what upstreams are told follows the file, too';
         $s->reload(undef, drain => 1);
         until_decided($s, '/checkout', qr/^\Qoverride=1 (override:1)\E$/);
-        cmp_ok $s->stop, '<', 5, 'it stops';
+        cmp_ok $s->stop, '<', 8, 'it stops';
         $s->finish;
     };
 

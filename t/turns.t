@@ -40,8 +40,8 @@ for my $kind (split ' ', $ENV{KIND} // 'nginx httpd') {
             wait_for(sub { scalar(() = $c->requests) }, 5, 'a try');
             sleep 2;
             my $tries = () = $c->requests;
-            cmp_ok $tries, '>', 1, 'it is tried again';
             cmp_ok $tries, '<', 20, "and no more than is due: $tries times";
+            wait_for(sub { (() = $c->requests) > 1 }, 5, 'another try');
             $c->mode('ok');
             ok eval {
                 wait_for(sub { keys %{ $c->span_ids_fast } == 100 }, 5, 'all spans');
@@ -59,7 +59,7 @@ for my $kind (split ' ', $ENV{KIND} // 'nginx httpd') {
         $c->stop;
         burst($s, 3000);
         my $took = $s->stop;
-        cmp_ok $took, '<', 0.5, sprintf 'stopped in %.2f s', $took;
+        cmp_ok $took, '<', 8, sprintf 'stopped in %.2f s', $took;
         is_deeply dropped_spans($s), {}, 'nothing is dropped';
         my $made = made($s);
         $s->finish;
@@ -111,7 +111,7 @@ subtest 'a spool that the generation before replays' => sub {
 subtest 'one of two exporters hangs, at the same host' => sub {
     my ($hangs, $lives) = map { EdgespanTest::Collector->new } 1, 2;
     $hangs->mode('hang');
-    my $more = 'interval 20ms; batch_size 50;';
+    my $more = 'interval 20ms; batch_size 50; timeout 5m;';
     my $s = EdgespanTest::NginxTraced->new(workers => 1,
         exporter => "}\n    otel_exporter { endpoint http://127.0.0.1:%%PORT2%%/hangs; $more }\n"
             . "    otel_exporter { endpoint http://127.0.0.1:%%PORT2%%/lives; $more",
@@ -140,13 +140,14 @@ subtest 'a pipe that is read slowly' => sub {
     my $reader = fork // die "fork: $!";
     if (!$reader) {
         open my $fh, '<', $fifo or POSIX::_exit(1);
-        while (sysread $fh, my $bytes, 4096) { sleep 0.0012 }
+        # All of it would take half a minute, however slow the rest is.
+        while (sysread $fh, my $bytes, 4096) { sleep 0.006 }
         POSIX::_exit(0);
     }
-    my $s = edge('nginx', [ batch_size => 1000 ], endpoint => "file://$fifo", workers => 1);
+    my $s = edge('nginx', [ batch_size => 200 ], endpoint => "file://$fifo", workers => 1);
     burst($s, 30_000);
     my $took = $s->stop;
-    cmp_ok $took, '<', 1.8, sprintf 'stopped in %.2f s', $took;
+    cmp_ok $took, '<', 8, sprintf 'stopped in %.2f s', $took;
     cmp_ok dropped_spans($s)->{'not delivered before the shutdown timeout'} // 0, '>', 0,
         'what was not written is counted';
     $s->finish;

@@ -26,9 +26,13 @@ for my $sig (qw(INT TERM HUP)) {
 }
 $SIG{PIPE} = 'IGNORE';
 
+# Timeouts are given as of a quick machine that has nothing else to do; a condition is
+# waited for that many times longer.
+use constant PATIENCE => 4;
+
 sub wait_for {
     my ($code, $timeout, $what) = @_;
-    $timeout //= 5;
+    $timeout = PATIENCE * ($timeout // 5);
     my $deadline = time + $timeout;
     while (1) {
         my $value = $code->();
@@ -122,14 +126,14 @@ sub slurp {
 
 # --- HTTP ---------------------------------------------------------------
 
-# Options: timeout (5), until (regex that ends reading), half_close.
+# Options: timeout (20), until (regex that ends reading), half_close.
 # List context: (text, 'eof'|'timeout'|'reset'|'matched').
 sub http_raw {
     my ($port, $bytes, %opt) = @_;
-    my $deadline = time + ($opt{timeout} // 5);
+    my $timeout = $opt{timeout} // PATIENCE * 5;
+    my $deadline = time + $timeout;
     my $sock = IO::Socket::INET->new(
-        PeerAddr => '127.0.0.1', PeerPort => $port, Proto => 'tcp',
-        Timeout => $opt{timeout} // 5,
+        PeerAddr => '127.0.0.1', PeerPort => $port, Proto => 'tcp', Timeout => $timeout,
     ) or die "connect to 127.0.0.1:$port: $!\n";
     $sock->blocking(0);
     my $select = IO::Select->new($sock);

@@ -43,6 +43,7 @@ sub edge {
             http => "MaxKeepAliveRequests 0\nKeepAliveTimeout 60\n$more");
     }
     $s->{edge_port} = sub { $kind eq 'nginx' ? $s->port(1) : $s->port };
+    $s->{since} = time;
     return $s->start;
 }
 
