@@ -37,7 +37,7 @@ for my $kind (split ' ', $ENV{KIND} // 'nginx httpd') {
         lost => [$REJECTED],
         log => qr/a part of a batch was rejected: x/);
 
-    fault($kind, 'an answer of 1 GiB', mode => 'flood:1073741824', lost => [$REJECTED],
+    fault($kind, 'an answer of 1 GiB', mode => 'flood:1073741824', lost => [$REJECTED, $SHUTDOWN],
         log => qr/a batch was rejected: its answer is too large/);
 
     fault($kind, 'a name that never resolves', endpoint => 'http://edgespan.invalid:4318',
