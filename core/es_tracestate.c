@@ -119,6 +119,19 @@ parse_hex(es_str_t text, size_t least, uint64_t *value)
     return true;
 }
 
+/* A blank at the end of a pair is legal inside of the value, not at its end, where it goes:
+ * so it counts for nothing. */
+static es_str_t
+take_pair(es_str_t *ot)
+{
+    es_str_t pair = es_str_take(ot, ';');
+
+    while (pair.len != 0 && pair.data[pair.len - 1] == ' ') {
+        pair.len--;
+    }
+    return pair;
+}
+
 es_ot_t
 es_tracestate_ot(es_str_t tracestate)
 {
@@ -127,7 +140,7 @@ es_tracestate_ot(es_str_t tracestate)
     es_ot_t ot = {0};
 
     while (value.len != 0) {
-        es_str_t pair = es_str_take(&value, ';');
+        es_str_t pair = take_pair(&value);
 
         if (is_th(pair) && !ot.names_th) {
             ot.names_th = true;
@@ -201,16 +214,11 @@ write_ot(es_str_t ot, es_str_t th, char *out)
         append(&text, th, ';');
     }
     while (ot.len != 0) {
-        es_str_t pair = es_str_take(&ot, ';');
+        es_str_t pair = take_pair(&ot);
 
         if (pair.len != 0 && !is_th(pair)) {
             append(&text, pair, ';');
         }
-    }
-
-    /* A blank inside of the value was legal, at its end it is not. */
-    while (text.len != 0 && out[text.len - 1] == ' ') {
-        text.len--;
     }
     return es_str(out, text.len);
 }

@@ -40,6 +40,7 @@ read_ot(void **state)
         {"ot=rv:ffffffffffffff", NONE, UINT64_C(0xffffffffffffff)},
         {"ot=th:c;rv:d29d6a7215ced0", UINT64_C(0xc0000000000000), UINT64_C(0xd29d6a7215ced0)},
         {"ot=rv:d29d6a7215ced0;th:c", UINT64_C(0xc0000000000000), UINT64_C(0xd29d6a7215ced0)},
+        {"ot=rv:d29d6a7215ced0  ;th:c ;x", UINT64_C(0xc0000000000000), UINT64_C(0xd29d6a7215ced0)},
         {"a=1, ot=x:y;th:8;z:th:1\t,b=2", UINT64_C(0x80000000000000), NONE},
         {"aot=th:8", NONE, NONE},
         {"ot@x=th:8", NONE, NONE},
