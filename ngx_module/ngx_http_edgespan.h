@@ -421,6 +421,10 @@ es_str_t ngx_http_edgespan_cache_status(ngx_http_request_t *r);
 /* the content type is that of a call of gRPC */
 ngx_uint_t ngx_http_edgespan_is_grpc(ngx_http_request_t *r);
 
+/* returns how many of that name there are; the first n go to values */
+ngx_uint_t ngx_http_edgespan_find_headers(ngx_list_t *list, es_str_t name,
+    es_str_t *values, ngx_uint_t n);
+
 /* "grpc-status", a decimal number; empty: none came */
 es_str_t ngx_http_edgespan_grpc_status(ngx_list_t *trailers,
     ngx_list_t *headers);

@@ -11,8 +11,6 @@
 static ngx_int_t ngx_http_edgespan_capture(ngx_http_request_t *r,
     ngx_http_edgespan_ctx_t *ctx, ngx_http_edgespan_capture_t *capture,
     es_http_t *http, es_attribute_t *attr);
-static ngx_uint_t ngx_http_edgespan_find_headers(ngx_list_t *list,
-    es_str_t name, es_str_t *values, ngx_uint_t n);
 static ngx_int_t ngx_http_edgespan_own_header(ngx_http_request_t *r,
     ngx_http_edgespan_ctx_t *ctx, ngx_http_edgespan_capture_t *capture,
     es_str_t *value);
@@ -354,49 +352,6 @@ ngx_http_edgespan_capture(ngx_http_request_t *r, ngx_http_edgespan_ctx_t *ctx,
     *attr = es_capture_attribute(&capture->capture, http->redaction, values, n);
 
     return NGX_OK;
-}
-
-
-/* returns how many of that name there are; the first n go to values */
-
-static ngx_uint_t
-ngx_http_edgespan_find_headers(ngx_list_t *list, es_str_t name,
-    es_str_t *values, ngx_uint_t n)
-{
-    ngx_uint_t        i, found;
-    ngx_list_part_t  *part;
-    ngx_table_elt_t  *header;
-
-    found = 0;
-
-    /* HTTP/0.9 and a request that failed early have no list at all */
-
-    if (list->last == NULL) {
-        return 0;
-    }
-
-    for (part = &list->part; part; part = part->next) {
-        header = part->elts;
-
-        for (i = 0; i < part->nelts; i++) {
-
-            if (header[i].hash == 0 || header[i].key.len != name.len
-                || ngx_strncasecmp(header[i].key.data, (u_char *) name.data,
-                                   name.len)
-                   != 0)
-            {
-                continue;
-            }
-
-            if (found < n) {
-                values[found] = ngx_http_edgespan_str(&header[i].value);
-            }
-
-            found++;
-        }
-    }
-
-    return found;
 }
 
 

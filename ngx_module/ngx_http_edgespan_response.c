@@ -35,27 +35,44 @@ ngx_http_edgespan_is_grpc(ngx_http_request_t *r)
 }
 
 
-static es_str_t
-ngx_http_edgespan_find_header(ngx_list_t *headers, char *name, size_t len)
+ngx_uint_t
+ngx_http_edgespan_find_headers(ngx_list_t *list, es_str_t name,
+    es_str_t *values, ngx_uint_t n)
 {
-    ngx_uint_t        i;
+    ngx_uint_t        i, found;
     ngx_list_part_t  *part;
-    ngx_table_elt_t  *h;
+    ngx_table_elt_t  *header;
 
-    for (part = &headers->part; part; part = part->next) {
-        h = part->elts;
+    found = 0;
+
+    /* HTTP/0.9 and a request that failed early have no list at all */
+
+    if (list->last == NULL) {
+        return 0;
+    }
+
+    for (part = &list->part; part; part = part->next) {
+        header = part->elts;
 
         for (i = 0; i < part->nelts; i++) {
 
-            if (h[i].hash != 0 && h[i].key.len == len
-                && ngx_strncasecmp(h[i].key.data, (u_char *) name, len) == 0)
+            if (header[i].hash == 0 || header[i].key.len != name.len
+                || ngx_strncasecmp(header[i].key.data, (u_char *) name.data,
+                                   name.len)
+                   != 0)
             {
-                return ngx_http_edgespan_str(&h[i].value);
+                continue;
             }
+
+            if (found < n) {
+                values[found] = ngx_http_edgespan_str(&header[i].value);
+            }
+
+            found++;
         }
     }
 
-    return ES_STR_NONE;
+    return found;
 }
 
 
@@ -64,14 +81,15 @@ ngx_http_edgespan_find_header(ngx_list_t *headers, char *name, size_t len)
 es_str_t
 ngx_http_edgespan_grpc_status(ngx_list_t *trailers, ngx_list_t *headers)
 {
-    es_str_t  status;
+    es_str_t  name, status;
 
-    status = ngx_http_edgespan_find_header(trailers, "grpc-status",
-                                           sizeof("grpc-status") - 1);
+    name = ES_STR("grpc-status");
+    status = ES_STR_NONE;
 
-    if (status.len == 0) {
-        status = ngx_http_edgespan_find_header(headers, "grpc-status",
-                                               sizeof("grpc-status") - 1);
+    if (ngx_http_edgespan_find_headers(trailers, name, &status, 1) == 0
+        || status.len == 0)
+    {
+        (void) ngx_http_edgespan_find_headers(headers, name, &status, 1);
     }
 
     return status;
