@@ -7,6 +7,7 @@ use Test::More;
 
 use EdgespanTest;
 use EdgespanTest::HttpdTraced;
+use EdgespanTest::Upstream;
 
 # A directory per .htaccess.
 sub served {
@@ -116,6 +117,54 @@ subtest 'where no directive of the server asks for tracing' => sub {
     my $record = recorded($s, sub { http_get($s->port, '/x/x') });
     is $record->{status}, 200, 'it has no effect';
     is $record->{trace}, '-', 'and nothing is traced';
+    $s->finish;
+};
+
+subtest 'where it sends requests' => sub {
+    my $up = EdgespanTest::Upstream->new;
+    my $s = traced(extra => [qw(rewrite negotiation)], vars => { UP => $up->address },
+        files => {
+            'html/proxied/.htaccess' => "RewriteEngine On\nOtelRoute /proxied\n"
+                . "RewriteRule ^(.*) http://%%UP%%/\$1 [P]\n",
+            'html/if/.htaccess' => "<If \"%{QUERY_STRING} == 'up'\">\n"
+                . "SetHandler proxy:http://%%UP%%\nOtelSpanName proxied\n</If>\n",
+            'html/if/x' => 'file', 'html/chosen/.htaccess' => "OtelRoute /chosen\n",
+            'html/chosen/index.html.en' => 'en', 'html/chosen/index.html.de' => 'de',
+        }, http => <<'END');
+DirectoryIndex index
+AddLanguage en .en
+AddLanguage de .de
+<Directory %%PREFIX%%/html>
+AllowOverride All
+Options +MultiViews
+</Directory>
+END
+    $s->write_file("html/$_/.htaccess", $s->expand(slurp($s->prefix . "/html/$_/.htaccess")))
+        for qw(proxied if);
+    $s->start;
+    my $tries = sub {
+        my ($span) = @_;
+        my @tries = $s->{collector}->spans(kind => 'CLIENT', trace_id => $span->{trace_id});
+        is $_->{parent_span_id}, $span->{span_id}, 'below the request' for @tries;
+        return scalar @tries;
+    };
+    my $span = get($s, '/proxied/a');
+    is $tries->($span), 1, '[P]: a try';
+    is $span->{name}, 'GET /proxied', 'with the name of the directory';
+    $span = get($s, '/if/x?up');
+    is $tries->($span), 1, 'SetHandler in <If>: a try';
+    is $span->{name}, 'proxied', 'with the name that stands beside it';
+    is $tries->($span = get($s, '/if/x')), 0, 'or a file';
+    is $span->{response}{body}, 'file', 'as before';
+
+    $span = get($s, '/chosen/', headers => [ [ 'Accept-Language' => 'de' ] ]);
+    is $span->{response}{body}, 'de', 'an index by negotiation';
+    is $span->{attrs}{'http.route'}, '/chosen', 'with the route of its directory';
+    my @sub = $s->{collector}->spans(kind => 'INTERNAL', trace_id => $span->{trace_id});
+    is @sub, 0, 'and no subrequest';
+    my ($bytes) = $up->requests;
+    like $bytes, qr/^traceparent: 00-/mi, 'upstreams see their spans';
+    lint($s);
     $s->finish;
 };
 
