@@ -9,34 +9,11 @@ use Test::More;
 use Time::HiRes qw(time);
 
 use EdgespanTest;
-use EdgespanTest::NginxTraced;
+use EdgespanTest::NginxSubrequests;
 use EdgespanTest::Tree;
-use EdgespanTest::Upstream;
 
-sub respond {
-    my ($bytes) = @_;
-    my ($path) = $bytes =~ m{\A\S+ (\S+)};
-    return 'reset' if $path =~ m{/reset};
-    return 'hang' if $path =~ m{/hang};
-    my @head = ('HTTP/1.1 200 OK', 'Content-Type: text/html');
-    my $text = 'ok';
-    if ($path =~ m{/slice} && $bytes =~ /^Range: bytes=(\d+)-(\d+)/mi) {
-        $text = 's' x 10;
-        $head[0] = 'HTTP/1.1 206 Partial Content';
-        push @head, "Content-Range: bytes $1-$2/30";
-    }
-    push @head, "X-Accel-Redirect: $1" if $path =~ m{/to(/\S+)};
-    $head[0] = "HTTP/1.1 $1 X" if $path =~ m{/status/(\d+)};
-    $text = '<!--# include virtual="/up/inner" -->' if $path =~ m{/page};
-    return [ delay => $path =~ /slow/ ? 0.3 : 0 ],
-        join("\r\n", @head, 'Content-Length: ' . length $text, '', $text);
-}
-
-my $up = EdgespanTest::Upstream->new(respond => \&respond);
-my $other = EdgespanTest::Upstream->new(respond => \&respond);
-
-my $n = EdgespanTest::NginxTraced->new(
-    vars  => { UP => $up->address, OTHER => $other->address },
+my (undef, $other) = upstreams();
+my $n = serve(
     files => {
         'html/f/page'     => 'file',
         'html/ssi/two'    => '<!--# include virtual="/up/slow1" -->,<!--# include virtual="/up/2?a=b" -->',
@@ -102,62 +79,6 @@ server {
         proxy_cache_background_update on; proxy_pass http://%%UP%%; }
 }
 CONF
-$n->start;
-my $port = $n->port(1);
-
-my @seen = (0, 0);
-
-# Every upstream was sent the id of the CLIENT span (in whose URL it is), or with
-# otel_upstream_span off that of the span above.
-sub wire {
-    my ($spans, $record) = @_;
-    my %span = map { $_->{span_id} => $_ } @$spans;
-    for my $i (0, 1) {
-        my @all = ($up, $other)[$i]->requests;
-        for my $bytes (splice @all, $seen[$i]) {
-            my ($path) = $bytes =~ m{\A\S+ (\S+)};
-            my @tp = EdgespanTest::Upstream::header_values($bytes, 'traceparent');
-            is @tp, 1, "$path: one traceparent" or next;
-            my (undef, $trace, $id) = split /-/, $tp[0];
-            is $trace, $record->{trace}, "$path: the trace";
-            my $span = delete $span{$id};
-            ok $span, "$path: a span that nobody else was sent" or next;
-            like $span->{attrs}{'url.full'}, qr{:\d+\Q$path\E$}, "$path: its own CLIENT span"
-                if $span->{kind} eq 'CLIENT';
-        }
-        $seen[$i] = ($up, $other)[$i]->requests;
-    }
-    my @left = grep { $_->{kind} eq 'CLIENT' } values %span;
-    is @left, 0, 'no CLIENT span of which no upstream knows';
-    return;
-}
-
-# Makes a request; compares its tree of spans. Returns (spans, record, answer).
-sub request {
-    my ($path, $tree, %opt) = @_;
-    local $Test::Builder::Level = $Test::Builder::Level + 1;
-    $seen[$_] = ($up, $other)[$_]->requests for 0, 1;
-    my ($answer, $record) = $n->recorded(sub { http_get($port, $path, %opt) });
-    my @spans = $n->trace($record);
-    my ($expected, $got) = EdgespanTest::Tree::compare(
-        EdgespanTest::Tree::parse($tree), \@spans, {}, sub { $_[0] });
-    is $got, $expected, "$path: the spans"
-        or diag EdgespanTest::Tree::tree(\@spans, 1);
-    note EdgespanTest::Tree::tree(\@spans);
-    wire(\@spans, $record);
-    for my $s (@spans) {
-        my ($parent) = grep { $_->{span_id} eq $s->{parent_span_id} } @spans;
-        next unless $parent;
-        cmp_ok $s->{start}, '>=', $parent->{start}, "$s->{name} begins later";
-        cmp_ok $s->{end}, '<=', $parent->{end}, "$s->{name} ends earlier"
-            unless $s->{attrs}{'edgespan.background'} || $parent->{kind} eq 'INTERNAL'
-                && $parent->{attrs}{'edgespan.background'};
-    }
-    return (\@spans, $record, $answer);
-}
-
-sub took { return ($_[0]{end} - $_[0]{start}) / 1e6 }
-sub of { my ($kind, $spans) = @_; return grep { $_->{kind} eq $kind } @$spans }
 
 subtest 'auth_request' => sub {
     request('/auth/x', <<'TREE');
@@ -196,8 +117,7 @@ SERVER GET /authquiet* 200
   CLIENT GET 200
 TREE
     # What it sends is what the client sent: nothing.
-    $seen[1] = $other->requests;
-    my (undef, $record) = $n->recorded(sub { http_get($port, '/authuntraced/x') });
+    my (undef, $record) = $n->recorded(sub { http_get($n->port(1), '/authuntraced/x') });
     is join(' ', map { $_->{kind} } sort { $a->{start} <=> $b->{start} } $n->trace($record)),
         'SERVER CLIENT', 'only the request itself';
     unlike +($other->requests)[-1], qr/^traceparent/mi, 'no context';
@@ -206,8 +126,8 @@ TREE
 subtest 'a subrequest does not begin what its request has not' => sub {
     for my $path ('/authmain/x', '/authnever/x') {
         my $spans = () = $n->collector->spans;
-        $n->recorded(sub { http_get($port, $path) });
-        my (undef, $record) = $n->recorded(sub { http_get($port, '/return') });
+        $n->recorded(sub { http_get($n->port(1), $path) });
+        my (undef, $record) = $n->recorded(sub { http_get($n->port(1), '/return') });
         $n->server_span($record);
         is scalar(() = $n->collector->spans), $spans + 1, "$path: nothing recorded";
     }
@@ -278,7 +198,7 @@ TREE
 };
 
 subtest 'nested in a place that is not traced: nothing of it all' => sub {
-    my (undef, $record, $answer) = $n->recorded(sub { http_get($port, '/ssi/none') });
+    my (undef, $record, $answer) = $n->recorded(sub { http_get($n->port(1), '/ssi/none') });
     my @spans = $n->trace($record);
     my ($expected, $got) = EdgespanTest::Tree::compare(EdgespanTest::Tree::parse(<<'TREE'), \@spans, {}, sub { $_[0] });
 SERVER GET /ssi/* 200
@@ -420,7 +340,7 @@ TREE
 subtest 'the client leaves while a subrequest is under way' => sub {
     my (undef, $record) = $n->recorded(sub {
         my $before = $other->requests;
-        my $sock = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port) or die;
+        my $sock = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $n->port(1)) or die;
         print {$sock} "GET /waiting HTTP/1.1\r\nHost: a\r\n\r\n";
         $sock->flush;
         $other->wait_requests($before + 1);
@@ -437,89 +357,4 @@ TREE
 
 $n->lint;
 $n->finish;
-
-SKIP: {
-    my $dir = EdgespanTest::Nginx::system_modules() // '';
-    my @modules = map {"$dir/$_"} qw(ndk_http_module.so ngx_http_lua_module.so ngx_http_js_module.so);
-    skip 'lua or njs is missing', 1 if grep { !-e } @modules;
-
-    $n = EdgespanTest::NginxTraced->new(
-        vars  => { UP => $up->address, OTHER => $other->address },
-        main  => join("\n", map {"load_module $_;"} @modules),
-        files => { 'x.js' => <<'JS' }, http => <<'CONF');
-async function go(r) {
-    let a = await r.subrequest('/up/slow'), b = await r.subrequest('/failover/x'),
-        c = await r.subrequest('/up/to/second/x');
-    r.return(200, a.responseText + b.status + b.responseText + c.responseText);
-}
-function leave(r) { r.subrequest('/up/slow', { detached: true }); r.return(200, 'x'); }
-export default { go, leave };
-JS
-js_import x from %%PREFIX%%/x.js;
-proxy_http_version 1.1;
-server {
-    listen 127.0.0.1:%%PORT1%%;
-    location /up/ { proxy_pass http://%%UP%%; }
-    location /second/ { internal; proxy_pass http://%%OTHER%%; }
-    location /failover/ { error_page 502 = @second; proxy_pass http://%%UP%%/reset/; }
-    location @second { proxy_pass http://%%OTHER%%; }
-    location = /js { js_content x.go; }
-    location = /js/leave { js_content x.leave; }
-    location = /lua { content_by_lua_block {
-        local a, b = ngx.location.capture('/up/slow'), ngx.location.capture('/up/to/second/x')
-        local c, d = ngx.location.capture_multi({ { '/up/1' }, { '/nested' } })
-        ngx.print(a.body, b.body, c.body, d.body)
-    } }
-    location = /nested { content_by_lua_block { ngx.print('n', ngx.location.capture('/up/n').body) } }
-}
-CONF
-    $n->start;
-    $port = $n->port(1);
-
-    subtest 'njs: awaited, or left alone in the background' => sub {
-        my ($spans, undef, $answer) = request('/js', <<'TREE');
-SERVER GET /js 200
-  INTERNAL subrequest /up/* 200
-    . edgespan.background absent
-    CLIENT GET 200
-  INTERNAL subrequest /failover/* 200
-    CLIENT GET - error=no_response
-    CLIENT GET 200
-  INTERNAL subrequest /up/* 200
-    CLIENT GET 200
-    CLIENT GET 200
-TREE
-        is $answer->{body}, 'ok200okok', 'works';
-        ($spans) = request('/js/leave', <<'TREE');
-SERVER GET /js/leave 200
-  INTERNAL subrequest /up/* 200 background=1
-    CLIENT GET 200
-TREE
-        my ($server) = of(SERVER => $spans);
-        my ($left) = of(INTERNAL => $spans);
-        cmp_ok $server->{end}, '<', $left->{end}, 'SERVER ends first';
-    };
-
-    subtest 'lua: captured, also behind a redirect' => sub {
-        my ($spans, undef, $answer) = request('/lua', <<'TREE');
-SERVER GET /lua 200
-  INTERNAL subrequest /up/* 200
-    CLIENT GET 200
-  INTERNAL subrequest /up/* 200
-    CLIENT GET 200
-    CLIENT GET 200
-  INTERNAL subrequest /up/* 200
-    CLIENT GET 200
-  INTERNAL subrequest /nested 200
-    INTERNAL subrequest /up/* 200
-      CLIENT GET 200
-TREE
-        is $answer->{body}, 'okokoknok', 'works';
-        my ($one, $two) = sort { $a->{start} <=> $b->{start} } of(INTERNAL => $spans);
-        cmp_ok $one->{end}, '<=', $two->{start}, 'one after the other';
-    };
-
-    $n->lint;
-    $n->finish;
-}
 done_testing;
