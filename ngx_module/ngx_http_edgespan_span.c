@@ -393,6 +393,16 @@ ngx_http_edgespan_set_outcome(ngx_http_request_t *r,
     http->first_byte_mono_ns = ctx->first_byte;
     http->reason = ngx_http_edgespan_limited(r);
 
+#ifdef NGX_HTTP_VERSION_30
+
+    /* nginx resets the stream whose header it refuses, before it answers */
+
+    if (r->http_version == NGX_HTTP_VERSION_30 && r->phase_handler == 0) {
+        return;
+    }
+
+#endif
+
     /* a tunnel ends without a last buffer, too */
 
     if ((ctx->last_buf && !ctx->pending)
