@@ -283,9 +283,9 @@ my @case = (
     [ 'a slash is missing', get('/auto'), 'GET /auto/*', '/auto/*', 301 ],
     [ '"if" keeps the handler of its location', get('/outer?a=1'), 'GET /outer*', '/outer*', 200, clients => 1 ],
     [ '"if" with a handler of its own', get('/outer?c=1'), 'GET /outer*', '/outer*', 200, clients => 1 ],
-    # Later ones can be told to let it through.
+    # Later ones can be told to let it through, and know its target from 1.29.3 on.
     $n->version ge v1.31.0 ? () : [ 'CONNECT', raw("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n"),
-        'CONNECT', undef, 400 ],
+        'CONNECT', undef, $n->version ge v1.29.3 ? 405 : 400 ],
     [ 'TRACE', raw("TRACE / HTTP/1.1\r\n$CLOSE"), 'TRACE', undef, 405 ],
     [ 'a transfer coding that nginx does not know', raw("POST / HTTP/1.1\r\nTransfer-Encoding: x\r\n$CLOSE"),
         'POST', undef, 501, status_code => 'ERROR', 'error.type' => 501 ],
