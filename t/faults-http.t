@@ -22,7 +22,8 @@ for my $kind (split ' ', $ENV{KIND} // 'nginx httpd') {
     fault($kind, 'answers one byte per second', mode => 'drip', lost => [$SHUTDOWN],
         log => qr/it failed and is tried again: .*timed out/);
 
-    fault($kind, 'resets every third request', mode => 'reset:3', lost => [$SHUTDOWN]);
+    fault($kind, 'resets every third request', mode => 'reset:3', timeout => '10s',
+        lost => [$SHUTDOWN]);
 
     fault($kind, "$_ with Retry-After 2", mode => "status:$_:Retry-After=2",
         lost => [$SHUTDOWN], log => qr/it failed and is tried again: HTTP $_/,

@@ -31,7 +31,8 @@ sub _p99_us { return 1e6 * percentile(99, latencies($_[0], 500)) }
 }
 
 # Options: mode or prepare (what is wrong: the collector's mode, or code that gets
-# the collector), exporter (options), endpoint, heal (code after which
+# the collector), exporter (options), timeout (of a request; a machine that stands still
+# for that long gets it again, though it was taken), endpoint, heal (code after which
 # everything that waits has to arrive), lost (the only reasons for which spans may
 # be dropped; default none), log (a regex that the one line about it matches),
 # partial (the collector says that it dropped some of what it got).
@@ -43,7 +44,7 @@ sub fault {
     $opt{prepare}->($c) if $opt{prepare};
 
     subtest "$kind: $name" => sub {
-        my $s = edge($kind, [ timeout => '1s', shutdown_timeout => "${SHUTDOWN_TIMEOUT}s",
+        my $s = edge($kind, [ timeout => $opt{timeout} // '1s', shutdown_timeout => "${SHUTDOWN_TIMEOUT}s",
                 @{ $opt{exporter} // [] } ],
             collector => $c, $opt{endpoint} ? (endpoint => $opt{endpoint}) : (),
             $opt{server} ? %{ $opt{server} } : ());
